@@ -56,6 +56,7 @@ EXTRAS_REQUIRE = {
         "scipy-stubs",  # types of scipy, for mypy
         "types-psycopg2",  # types of psycopg2, for mypy
         "types-PyYAML",  # types of PyYAML, for mypy
+        "uv",  # fast installs, and the committed constraints are made with it
     ],
 }
 
