@@ -1,0 +1,1 @@
+"""The model: pure values and functions, no clock, no files, no Airflow."""

@@ -1,0 +1,121 @@
+"""Storage tiers: shared by all nodes or local to one, with capacity, price and mount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from qosflow_airflow.exceptions import TierError
+
+
+@dataclass(frozen=True)
+class StorageTier:
+    """A storage class. ``capacity_bytes`` is per node for a local tier and in all for a shared one.
+
+    ``memory`` says that what lies on the tier takes the node's memory (tmpfs). ``mount`` is the folder where
+    tasks see the tier. ``profile`` is the name under which the storage profile knows the tier, by default its
+    own. ``price_per_gib_hour`` is ``None`` when not known.
+    """
+
+    name: str
+    shared: bool
+    mount: str | None = None
+    capacity_bytes: int | None = None
+    price_per_gib_hour: float | None = None
+    memory: bool = False
+    profile: str | None = None
+
+    @property
+    def profile_name(self) -> str:
+        """The name of the tier in the storage profile."""
+        return self.profile or self.name
+
+
+@dataclass(frozen=True)
+class NodePool:
+    """What one node costs and holds; ``None`` where not known."""
+
+    price_per_hour: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class TierCatalog:
+    """The tiers of a platform: shared ones first, then the local ones from fastest to slowest.
+
+    ``home`` is the shared tier where initial data lies and where final data must end.
+
+    Raises
+    ------
+    TierError
+        When there is no shared tier, a name is empty or given twice, ``home`` is not a shared tier, or a local
+        tier stands before a shared one.
+    """
+
+    tiers: tuple[StorageTier, ...]
+    home: str = ""
+    node: NodePool = NodePool()
+
+    def __post_init__(self) -> None:
+        names = [tier.name for tier in self.tiers]
+        if len(set(names)) != len(names) or not all(names):
+            raise TierError(f"tier names {names} are empty or given twice", cure="Name each tier once.")
+        shared = [tier.name for tier in self.tiers if tier.shared]
+        if not shared:
+            raise TierError("no tier is shared", cure="Initial and final data need one `shared: true` tier.")
+        if names[: len(shared)] != shared:
+            raise TierError(
+                f"a local tier stands before a shared one in {names}",
+                cure="List shared tiers first, then local tiers from fastest to slowest.",
+            )
+        if not self.home:
+            object.__setattr__(self, "home", shared[0])
+        if self.home not in shared:
+            raise TierError(
+                f"home {self.home!r} is not a shared tier", cure=f"Use one of {', '.join(shared)}."
+            )
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names in declared order: the order of every tier axis."""
+        return tuple(tier.name for tier in self.tiers)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each tier on the tier axis."""
+        return {name: position for position, name in enumerate(self.names)}
+
+    @cached_property
+    def shared(self) -> tuple[bool, ...]:
+        """Per tier, whether all nodes see it."""
+        return tuple(tier.shared for tier in self.tiers)
+
+    def tier(self, name: str) -> StorageTier:
+        """Return the tier called ``name``."""
+        try:
+            return self.tiers[self.index[name]]
+        except KeyError:
+            raise TierError(f"unknown tier {name!r}", cure=f"Use one of {', '.join(self.names)}.") from None
+
+    def select(self, names: Iterable[str]) -> TierCatalog:
+        """Return the catalog with only the tiers in ``names``, in this catalog's order."""
+        wanted = {self.tier(name).name for name in names}
+        tiers = tuple(tier for tier in self.tiers if tier.name in wanted)
+        return TierCatalog(tiers, self.home if self.home in wanted else "", self.node)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, the inverse of :meth:`from_json`."""
+        return {
+            "tiers": [asdict(tier) for tier in self.tiers],
+            "home": self.home,
+            "node": asdict(self.node),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TierCatalog:
+        """Build a catalog from what :meth:`to_json` returned."""
+        return cls(
+            tuple(StorageTier(**tier) for tier in value["tiers"]), value["home"], NodePool(**value["node"])
+        )

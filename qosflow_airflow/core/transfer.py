@@ -1,0 +1,147 @@
+"""Stage times: seconds to read, write, compute and move data, per stage or edge and tier, at one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.workflow import Edge
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Provenance(IntEnum):
+    """Where a time comes from, from best to worst."""
+
+    MEASURED = 0
+    EXTRAPOLATED = 1
+    NOT_OBSERVED = 2
+    """A declared edge without any I/O in the trace: 0 s, but said."""
+    UNKNOWN = 3
+    """Needed, and there is no data: NaN, never 0 s."""
+
+
+@dataclass(frozen=True)
+class TimeTable:
+    """Seconds with their provenance; all arrays have one shape.
+
+    ``tasks_per_node`` is that of the measurement behind each value, -1 where there is none. ``seconds`` is NaN
+    where ``provenance`` is ``UNKNOWN``, or 0 where the rules under which the table was built count it so.
+    """
+
+    seconds: FloatArray
+    provenance: NDArray[np.int8]
+    tasks_per_node: IntArray
+
+    @classmethod
+    def unknown(cls, shape: Sequence[int]) -> TimeTable:
+        """Return a table that knows nothing."""
+        return cls(
+            np.full(shape, np.nan),
+            np.full(shape, Provenance.UNKNOWN, dtype=np.int8),
+            np.full(shape, -1, dtype=np.int64),
+        )
+
+    def put(
+        self, at: tuple[int, ...], seconds: float, provenance: Provenance, tasks_per_node: int = -1
+    ) -> None:
+        """Fill one cell, while the table is being built."""
+        self.seconds[at] = seconds
+        self.provenance[at] = provenance
+        self.tasks_per_node[at] = tasks_per_node
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON with ``null`` for NaN, the inverse of :meth:`from_json`."""
+        seconds = self.seconds.astype(object)
+        seconds[np.isnan(self.seconds)] = None
+        return {
+            "seconds": seconds.tolist(),
+            "provenance": self.provenance.tolist(),
+            "tasks_per_node": self.tasks_per_node.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TimeTable:
+        """Build a table from what :meth:`to_json` returned."""
+        return cls(
+            np.array(value["seconds"], dtype=np.float64),
+            np.array(value["provenance"], dtype=np.int8),
+            np.array(value["tasks_per_node"], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Everything a makespan is made of, at one node count.
+
+    Axes: S stages (the workflow's order), T tiers (the catalog's order), E edges (``edges``). ``read`` and
+    ``write`` are S x T; ``compute`` is S; ``stage_in`` and ``stage_out`` are E x T x T: the seconds that the
+    data of an edge takes from the first tier to the second, as the consumer's copy in (priced with its input)
+    and as the producer's copy out (priced with its output).
+    """
+
+    nodes: int
+    stages: tuple[str, ...]
+    tiers: tuple[str, ...]
+    edges: tuple[Edge, ...]
+    read: TimeTable
+    write: TimeTable
+    compute: TimeTable
+    stage_in: TimeTable
+    stage_out: TimeTable
+
+    @property
+    def compute_known(self) -> bool:
+        """Whether compute time is known for every stage; where it is not, it counts as 0 s."""
+        return bool((self.compute.provenance < Provenance.NOT_OBSERVED).all())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, the inverse of :meth:`from_json`."""
+        tables = {name: getattr(self, name).to_json() for name in _TABLES}
+        return {
+            "nodes": self.nodes,
+            "stages": list(self.stages),
+            "tiers": list(self.tiers),
+            "edges": [list(edge) for edge in self.edges],
+            **tables,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> StageTimes:
+        """Build stage times from what :meth:`to_json` returned."""
+        shapes = _shapes(len(value["stages"]), len(value["tiers"]), len(value["edges"]))
+        tables = {name: TimeTable.from_json(value[name]) for name in _TABLES}
+        for name, table in tables.items():
+            if table.seconds.size == 0:
+                tables[name] = TimeTable.unknown(shapes[name])
+        return cls(
+            nodes=value["nodes"],
+            stages=tuple(value["stages"]),
+            tiers=tuple(value["tiers"]),
+            edges=tuple(Edge(*edge) for edge in value["edges"]),
+            **tables,
+        )
+
+
+_TABLES = ("read", "write", "compute", "stage_in", "stage_out")
+
+
+def _shapes(stages: int, tiers: int, edges: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "read": (stages, tiers),
+        "write": (stages, tiers),
+        "compute": (stages,),
+        "stage_in": (edges, tiers, tiers),
+        "stage_out": (edges, tiers, tiers),
+    }
+
+
+def blank_tables(stages: int, tiers: int, edges: int) -> dict[str, TimeTable]:
+    """Return the five tables of :class:`StageTimes`, knowing nothing, ready to be filled."""
+    return {name: TimeTable.unknown(shape) for name, shape in _shapes(stages, tiers, edges).items()}
