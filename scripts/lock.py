@@ -1,7 +1,7 @@
 """Remake constraints/constraints-3.*.txt: one tested version of every dependency, for each supported Python.
 
-The files hold versions only. Hashes, index addresses and comments are left out on purpose: a user's own mirror must
-serve them just as well, and a file that names neither a host nor a folder reads the same everywhere.
+The files hold versions only. Hashes, index addresses and comments are left out on purpose: a user's own
+mirror must serve them just as well, and a file that names neither host nor folder reads the same everywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 EXTRAS = ("embedded", "dev")
 
-# The Airflow that the tests run on. setup.py allows a range; change this line to move to another version of it.
+# The Airflow that the tests run on; setup.py allows a range of them. Change this line to move to another.
 AIRFLOW = "apache-airflow==3.3.2"
 
 

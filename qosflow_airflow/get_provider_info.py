@@ -1,0 +1,63 @@
+"""What Airflow's providers manager is told about this package.
+
+Airflow calls this while it imports itself, so nothing of Airflow may be imported here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qosflow_airflow import __version__
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata: connection type, operator link and ``[qosflow]`` options."""
+    return {
+        "package-name": "airflow-provider-qosflow",
+        "name": "QoSFlow",
+        "description": "Storage tiers, node counts and parallelism for workflows, chosen from measurements "
+        "to meet a quality-of-service request.",
+        "versions": [__version__],
+        "connection-types": [
+            {
+                "connection-type": "qosflow",
+                "hook-class-name": "qosflow_airflow.hooks.qosflow.QoSFlowHook",
+            }
+        ],
+        "extra-links": ["qosflow_airflow.operators.recommend.QoSRecommendationLink"],
+        "config": {"qosflow": {"description": "Options of QoSFlow.", "options": _options()}},
+    }
+
+
+def _options() -> dict[str, dict[str, Any]]:
+    return {
+        "conn_id": {
+            "description": "The Airflow connection to the Postgres database of models and recommendations.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "qosflow_default",
+            "default": "qosflow_default",
+        },
+        "bundle_roots": {
+            "description": "Folders below which bundles (the measurements of a workflow) may be read, "
+            "separated by the operating system's path separator. Empty: no bundle can be read.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "/srv/qosflow/bundles:/srv/shared/bundles",
+            "default": "",
+        },
+        "workflows": {
+            "description": "Registered workflows: a JSON object from workflow name to the path of its bundle.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": '{"genome": "/srv/qosflow/bundles/genome"}',
+            "default": "{}",
+        },
+        "statement_timeout_s": {
+            "description": "Seconds after which the database gives up on one statement.",
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": "30",
+            "default": "10",
+        },
+    }
