@@ -1,0 +1,177 @@
+"""What a user asks for, and how far each configuration is from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.space import ConfigurationSpace, Layouts
+from qosflow_airflow.core.transfer import FloatArray
+from qosflow_airflow.exceptions import RequestError
+
+OBJECTIVES = ("makespan", "node_hours", "cost")
+CONSTRAINTS = ("deadline_s", "max_nodes", "allow", "exclude", "pin")
+"""Names under which a constraint is reported."""
+
+
+@dataclass(frozen=True)
+class QoSRequest:
+    """Constraints and the objective to minimise among the configurations that meet them.
+
+    Attributes
+    ----------
+    deadline_s:
+        The makespan may not be longer, seconds.
+    max_nodes:
+        At most so many nodes.
+    allow:
+        Only these tiers; ``None`` allows all.
+    exclude:
+        None of these tiers.
+    pin:
+        Stage to the tier that it must take.
+    objective:
+        ``makespan``, ``node_hours`` or ``cost``.
+
+    Raises
+    ------
+    RequestError
+        When a number is not positive and finite, or the objective is unknown.
+    """
+
+    deadline_s: float | None = None
+    max_nodes: int | None = None
+    allow: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    pin: Mapping[str, str] = field(default_factory=dict)
+    objective: str = "makespan"
+
+    def __post_init__(self) -> None:
+        if self.deadline_s is not None and not (math.isfinite(self.deadline_s) and self.deadline_s > 0):
+            raise RequestError(f"deadline_s is {self.deadline_s}", cure="Give seconds greater than 0.")
+        if self.max_nodes is not None and self.max_nodes < 1:
+            raise RequestError(f"max_nodes is {self.max_nodes}", cure="Give a whole number of at least 1.")
+        if self.allow is not None and not self.allow:
+            raise RequestError("allow is empty", cure="Name at least one tier, or leave it out to allow all.")
+        if self.objective not in OBJECTIVES:
+            raise RequestError(
+                f"unknown objective {self.objective!r}", cure=f"Use one of {', '.join(OBJECTIVES)}."
+            )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> QoSRequest:
+        """Build a request from loosely typed values, as a trigger form or rendered templates give them.
+
+        ``None``, the empty string and the words ``None`` and ``null`` mean "not asked". Tiers come as a list or
+        separated by commas; pins as a mapping or as ``stage=tier`` separated by commas.
+        """
+        known = {"deadline_s", "max_nodes", "allow", "exclude", "pin", "objective"}
+        if unknown := sorted(set(values) - known):
+            raise RequestError(
+                f"unknown fields {', '.join(unknown)}", cure=f"Use {', '.join(sorted(known))}."
+            )
+        asked = {name: value for name, value in values.items() if not _is_absent(value)}
+        allow = asked.get("allow")
+        return cls(
+            deadline_s=_number("deadline_s", asked.get("deadline_s")),
+            max_nodes=_whole("max_nodes", asked.get("max_nodes")),
+            allow=None if allow is None else _names("allow", allow),
+            exclude=_names("exclude", asked.get("exclude", ())),
+            pin=_pins(asked.get("pin", {})),
+            objective=str(asked.get("objective", "makespan")),
+        )
+
+    def check_names(self, space: ConfigurationSpace) -> None:
+        """Raise ``TierError`` or ``WorkflowError`` for a tier or stage that the model does not know."""
+        for name in (*(self.allow or ()), *self.exclude, *self.pin.values()):
+            space.catalog.tier(name)
+        for name in self.pin:
+            space.workflow.stage(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON that :meth:`parse` reads back."""
+        return {
+            "deadline_s": self.deadline_s,
+            "max_nodes": self.max_nodes,
+            "allow": None if self.allow is None else list(self.allow),
+            "exclude": list(self.exclude),
+            "pin": dict(self.pin),
+            "objective": self.objective,
+        }
+
+    def slacks(self, space: ConfigurationSpace, layouts: Layouts, nodes: int, makespan_s: FloatArray) -> Slacks:
+        """Return, per constraint that is asked for, how far each configuration is from breaking it.
+
+        A slack of at least 0 meets the constraint: seconds before the deadline, nodes to spare, minus the number
+        of stages on a tier that is not wanted.
+        """
+        slacks: dict[str, FloatArray] = {}
+        if self.deadline_s is not None:
+            slacks["deadline_s"] = self.deadline_s - makespan_s
+        if self.max_nodes is not None:
+            slacks["max_nodes"] = np.full(len(layouts), float(self.max_nodes - nodes))
+        index = space.catalog.index
+        if self.allow is not None:
+            allowed = np.isin(layouts, [index[name] for name in self.allow])
+            slacks["allow"] = -np.sum(~allowed, axis=1, dtype=np.float64)
+        if self.exclude:
+            excluded = np.isin(layouts, [index[name] for name in self.exclude])
+            slacks["exclude"] = -np.sum(excluded, axis=1, dtype=np.float64)
+        if self.pin:
+            stages = [space.workflow.index[stage] for stage in self.pin]
+            tiers = np.array([index[tier] for tier in self.pin.values()], dtype=np.int8)
+            slacks["pin"] = -np.sum(layouts[:, stages] != tiers, axis=1, dtype=np.float64)
+        return slacks
+
+
+Slacks = dict[str, NDArray[np.float64]]
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip() in ("", "None", "null"))
+
+
+def _number(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError):
+        raise RequestError(f"{name} is {value!r}, not a number", cure="Give a number greater than 0.") from None
+
+
+def _whole(name: str, value: Any) -> int | None:
+    number = _number(name, value)
+    if number is None:
+        return None
+    if not number.is_integer():
+        raise RequestError(f"{name} is {value!r}, not a whole number", cure="Give a whole number of at least 1.")
+    return int(number)
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, Sequence) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    raise RequestError(f"{name} is {value!r}", cure="Give tier names, as a list or separated by commas.")
+
+
+def _pins(value: Any) -> dict[str, str]:
+    if isinstance(value, Mapping):
+        return {str(stage): str(tier) for stage, tier in value.items()}
+    pins: dict[str, str] = {}
+    for part in _names("pin", value):
+        stage, separator, tier = part.partition("=")
+        if not (separator and stage and tier):
+            raise RequestError(f"pin {part!r} is not stage=tier", cure="Write it as in `sifting=tmpfs`.")
+        if pins.setdefault(stage, tier) != tier:
+            raise RequestError(f"stage {stage!r} is pinned to {pins[stage]!r} and {tier!r}", cure="Keep one.")
+    return pins

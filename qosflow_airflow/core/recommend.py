@@ -1,0 +1,365 @@
+"""The answer to a request: the best configuration there is, or why there is none.
+
+The optimum is exact: every configuration of every scale is evaluated, in blocks, so that memory stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.cost import check_priced, money, node_hours
+from qosflow_airflow.core.makespan import SPLIT, MakespanModel
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.rules import sentence
+from qosflow_airflow.core.space import Configuration, Layouts
+from qosflow_airflow.core.transfer import FloatArray, Provenance
+
+WITHIN = 0.05
+"""Alternatives are listed while their objective is at most this share above the best."""
+TOLERANCE = 0.05
+"""A tier swap that changes the makespan by at most this share does not matter."""
+MAX_ALTERNATIVES = 5
+
+STATES = {
+    Provenance.MEASURED: "measured",
+    Provenance.EXTRAPOLATED: "extrapolated",
+    Provenance.NOT_OBSERVED: "not_observed",
+    Provenance.UNKNOWN: "unmeasured",
+}
+
+
+def state_of(provenance: int, makespan_s: float) -> str:
+    """Return the state of a configuration in a word.
+
+    ``incomplete`` is a makespan in which missing measurements count as 0 s, as the reference rules have it.
+    """
+    if provenance == Provenance.UNKNOWN and not np.isnan(makespan_s):
+        return "incomplete"
+    return STATES[Provenance(provenance)]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The best configuration that meets a request. ``answer`` is plain JSON, as stored and shown."""
+
+    configuration: Configuration
+    makespan_s: float
+    answer: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """No configuration meets the request.
+
+    ``binding`` names the constraints that stand in the way: the smallest sets which, left out, would make the
+    request feasible. ``nearest`` is the best configuration once they are left out.
+    """
+
+    binding: tuple[str, ...]
+    nearest: Configuration | None
+    answer: Mapping[str, Any]
+
+
+class _Candidate(NamedTuple):
+    """A configuration with what it is ranked by; ties go to fewer nodes, then to the earlier layout."""
+
+    objective: float
+    makespan_s: float
+    nodes: int
+    position: int
+    layout: NDArray[np.int8]
+
+
+def recommend(model: Model, request: QoSRequest) -> Recommendation | Infeasible:
+    """Return the exact optimum of ``request``, or what stands in its way.
+
+    Raises
+    ------
+    RequestError, TierError, WorkflowError
+        When the request names an unknown tier or stage, or asks for a cost without prices.
+    """
+    request.check_names(model.space)
+    if request.objective == "cost":
+        check_priced(model.catalog)
+    search = _Search(model, request)
+    for makespans, layouts in _blocks(model):
+        search.add(makespans, layouts)
+    best = search.best(())
+    if best is not None:
+        return _recommendation(model, request, best, search.alternatives(best))
+    return _infeasible(model, request, search)
+
+
+def _blocks(model: Model) -> Iterator[tuple[MakespanModel, Layouts]]:
+    for nodes in model.nodes:
+        makespans = model.makespans(nodes)
+        for layouts in model.space.blocks():
+            yield makespans, layouts
+
+
+class _Search:
+    """The best candidates per set of constraints left out, over all blocks seen so far."""
+
+    def __init__(self, model: Model, request: QoSRequest) -> None:
+        self.model = model
+        self.request = request
+        self._best: dict[tuple[str, ...], list[_Candidate]] = {}
+        self._seen: dict[int, int] = {}
+
+    def add(self, makespans: MakespanModel, layouts: Layouts) -> None:
+        nodes = makespans.times.nodes
+        makespan_s = makespans.makespan_s(layouts)
+        objective = _objective(self.model, self.request, nodes, makespan_s)
+        slacks = self.request.slacks(self.model.space, layouts, nodes, makespan_s)
+        # An unmeasured configuration is never a candidate; comparing NaN would only hide it.
+        known = ~np.isnan(makespan_s)
+        first = self._seen.get(nodes, 0)
+        for left_out in _subsets(tuple(slacks)):
+            keep = known.copy()
+            for name, slack in slacks.items():
+                if name not in left_out:
+                    keep &= slack >= 0
+            self._keep_best(left_out, np.flatnonzero(keep), objective, makespan_s, layouts, nodes, first)
+        self._seen[nodes] = first + len(layouts)
+
+    def _keep_best(
+        self,
+        left_out: tuple[str, ...],
+        rows: NDArray[np.intp],
+        objective: FloatArray,
+        makespan_s: FloatArray,
+        layouts: Layouts,
+        nodes: int,
+        first: int,
+    ) -> None:
+        wanted = MAX_ALTERNATIVES + 1 if not left_out else 1
+        if len(rows) > wanted:
+            # All ties at the border stay in, so that the order below decides and not the partition.
+            border = np.partition(objective[rows], wanted - 1)[wanted - 1]
+            rows = rows[objective[rows] <= border]
+        rows = rows[np.lexsort((rows, makespan_s[rows], objective[rows]))[:wanted]]
+        found = [
+            _Candidate(float(objective[row]), float(makespan_s[row]), nodes, first + int(row), layouts[row].copy())
+            for row in rows
+        ]
+        kept = self._best.get(left_out, []) + found
+        self._best[left_out] = sorted(kept, key=lambda candidate: candidate[:4])[:wanted]
+
+    def best(self, left_out: tuple[str, ...]) -> _Candidate | None:
+        kept = self._best.get(left_out)
+        return kept[0] if kept else None
+
+    def alternatives(self, best: _Candidate) -> list[_Candidate]:
+        limit = best.objective * (1 + WITHIN)
+        return [candidate for candidate in self._best[()][1:] if candidate.objective <= limit]
+
+    def relaxations(self) -> list[tuple[str, ...]]:
+        """Return the smallest sets of constraints that, left out, make the request feasible."""
+        feasible = [left_out for left_out, kept in self._best.items() if left_out and kept]
+        smallest = min((len(left_out) for left_out in feasible), default=0)
+        return [left_out for left_out in feasible if len(left_out) == smallest]
+
+
+def _subsets(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for size in range(len(names) + 1):
+        yield from combinations(names, size)
+
+
+def _objective(model: Model, request: QoSRequest, nodes: int, makespan_s: FloatArray) -> FloatArray:
+    if request.objective == "node_hours":
+        return node_hours(nodes, makespan_s)
+    if request.objective == "cost":
+        return money(model.catalog, nodes, makespan_s)
+    return makespan_s
+
+
+def _recommendation(
+    model: Model, request: QoSRequest, best: _Candidate, alternatives: list[_Candidate]
+) -> Recommendation:
+    answer = {
+        "status": "feasible",
+        "workflow": model.workflow.name,
+        "rules": model.rules.name,
+        "request": request.to_json(),
+        **describe(model, best.nodes, best.layout),
+        "slack": _slack(model, request, best),
+        "alternatives": [_brief(model, candidate) for candidate in alternatives],
+    }
+    answer["explanation"] = explain(answer)
+    configuration = model.space.configuration(best.nodes, best.layout)
+    return Recommendation(configuration, best.makespan_s, answer)
+
+
+def describe(model: Model, nodes: int, layout: NDArray[np.int8]) -> dict[str, Any]:
+    """Return everything that is known of one configuration, as plain JSON."""
+    makespans = model.makespans(nodes)
+    layouts = layout[None, :]
+    schedule = makespans.schedule(layouts)
+    makespan_s = float(schedule.makespan_s[0])
+    swaps = _swaps(model, makespans, layout, makespan_s)
+    on_path = [
+        stage for stage, on in zip(model.workflow.stage_names, schedule.on_critical_path[0], strict=True) if on
+    ]
+    limit_s = TOLERANCE * makespan_s
+    return {
+        "configuration": model.space.configuration(nodes, layout).to_json(),
+        "makespan_s": makespan_s,
+        "node_hours": float(node_hours(nodes, schedule.makespan_s)[0]),
+        "state": state_of(int(schedule.provenance[0]), makespan_s),
+        "compute_known": model.scale(nodes).times.compute_known,
+        "split_s": dict(zip(SPLIT, schedule.split_s[0].tolist(), strict=True)),
+        "critical_path": schedule.critical_paths()[0],
+        "critical_stages": [
+            stage
+            for stage in on_path
+            if any(change is not None and abs(change) > limit_s for change in swaps[stage].values())
+        ],
+        "flexible_stages": [
+            stage
+            for stage, changes in swaps.items()
+            if changes and all(change is not None and abs(change) <= limit_s for change in changes.values())
+        ],
+        "swap_s": swaps,
+        "stage_s": _stage_seconds(model, makespans, layouts),
+        "region": _region(model, nodes, layouts),
+    }
+
+
+def _swaps(
+    model: Model, makespans: MakespanModel, layout: NDArray[np.int8], makespan_s: float
+) -> dict[str, dict[str, float | None]]:
+    """Return the seconds gained (< 0) or lost by moving one stage to another tier; ``None`` where not known."""
+    changes: dict[str, dict[str, float | None]] = {stage: {} for stage in model.workflow.stage_names}
+    places, rows = [], []
+    for s, stage in enumerate(model.workflow.stage_names):
+        for t, tier in enumerate(model.catalog.names):
+            if t != layout[s]:
+                swapped = layout.copy()
+                swapped[s] = t
+                places.append((stage, tier))
+                rows.append(swapped)
+    if not rows:
+        return changes
+    layouts = np.stack(rows)
+    valid = model.space.valid(layouts)
+    for (stage, tier), ok, swapped_s in zip(places, valid, makespans.makespan_s(layouts), strict=True):
+        if ok:
+            changes[stage][tier] = None if np.isnan(swapped_s) else float(swapped_s - makespan_s)
+    return changes
+
+
+def _stage_seconds(model: Model, makespans: MakespanModel, layouts: Layouts) -> dict[str, dict[str, float]]:
+    """Return what one configuration spends per stage, seconds."""
+    charges = makespans.charges(layouts)
+    edges = makespans.times.edges
+    seconds = {}
+    for s, stage in enumerate(model.workflow.stage_names):
+        into = [charges.into[0, e] + charges.out_of[0, e] for e, edge in enumerate(edges) if edge.consumer == stage]
+        flush = [
+            charges.out_of[0, e]
+            for e, edge in enumerate(edges)
+            if edge.producer == stage and edge.consumer not in model.workflow.index
+        ]
+        seconds[stage] = {
+            "stage_in_s": float(max(into, default=0.0)),
+            "read_s": float(charges.read[0, s]),
+            "compute_s": float(charges.compute[0, s]),
+            "write_s": float(charges.write[0, s]),
+            "stage_out_s": float(max(flush, default=0.0)),
+        }
+    return seconds
+
+
+def _region(model: Model, nodes: int, layouts: Layouts) -> dict[str, Any] | None:
+    regions = model.scale(nodes).regions
+    if regions is None:
+        return None
+    region = regions.regions[int(regions.classify(layouts)[0])]
+    return {**region.to_json(), "rule": sentence(region, model.catalog, model.workflow)}
+
+
+def _slack(model: Model, request: QoSRequest, best: _Candidate) -> dict[str, float]:
+    slacks = request.slacks(model.space, best.layout[None, :], best.nodes, np.array([best.makespan_s]))
+    return {name: float(slack[0]) for name, slack in slacks.items()}
+
+
+def _brief(model: Model, candidate: _Candidate) -> dict[str, Any]:
+    return {
+        "configuration": model.space.configuration(candidate.nodes, candidate.layout).to_json(),
+        "makespan_s": candidate.makespan_s,
+        "node_hours": float(node_hours(candidate.nodes, np.array([candidate.makespan_s]))[0]),
+    }
+
+
+def _infeasible(model: Model, request: QoSRequest, search: _Search) -> Infeasible:
+    relaxations = search.relaxations()
+    binding = tuple(sorted({name for left_out in relaxations for name in left_out}))
+    candidates = [found for left_out in relaxations if (found := search.best(left_out)) is not None]
+    nearest = min(candidates, key=lambda candidate: candidate[:4], default=None)
+    answer: dict[str, Any] = {
+        "status": "infeasible",
+        "workflow": model.workflow.name,
+        "rules": model.rules.name,
+        "request": request.to_json(),
+        "binding": list(binding) or ["measurements"],
+        "nearest": None if nearest is None else describe(model, nearest.nodes, nearest.layout),
+    }
+    answer["explanation"] = explain(answer)
+    configuration = None if nearest is None else model.space.configuration(nearest.nodes, nearest.layout)
+    return Infeasible(tuple(answer["binding"]), configuration, answer)
+
+
+def explain(answer: Mapping[str, Any]) -> str:
+    """Say an answer in a few sentences."""
+    if answer["status"] == "infeasible":
+        return _explain_infeasible(answer)
+    tiers = ", ".join(f"{stage} on {tier}" for stage, tier in answer["configuration"]["tiers"].items())
+    parts = [f"{_nodes(answer)}: {tiers}. Estimated makespan {answer['makespan_s']:.1f} s."]
+    if answer["request"]["deadline_s"] is not None:
+        parts.append(f"{answer['slack']['deadline_s']:.1f} s before the deadline.")
+    largest, seconds = max(answer["split_s"].items(), key=lambda item: float(item[1]))
+    share = seconds / answer["makespan_s"] if answer["makespan_s"] else 0.0
+    parts.append(f"Largest part: {largest.replace('_io', ' I/O')}, {share:.0%}.")
+    if answer["critical_stages"]:
+        parts.append(f"Critical: {', '.join(answer['critical_stages'])}.")
+    if answer["flexible_stages"]:
+        parts.append(f"Flexible, any tier will do: {', '.join(answer['flexible_stages'])}.")
+    parts += _caveats(answer)
+    return " ".join(parts)
+
+
+def _caveats(answer: Mapping[str, Any]) -> list[str]:
+    caveats = {
+        "extrapolated": "Some times lie outside what was measured.",
+        "not_observed": "Some declared edges had no I/O in the trace and count as 0 s.",
+        "incomplete": "Some measurements are missing and count as 0 s under these rules.",
+    }
+    said = [caveats[answer["state"]]] if answer["state"] in caveats else []
+    if not answer["compute_known"]:
+        said.append("Compute time is not known and counts as 0 s.")
+    return said
+
+
+def _explain_infeasible(answer: Mapping[str, Any]) -> str:
+    nearest = answer["nearest"]
+    if nearest is None:
+        return "Nothing is feasible: no configuration has all the measurements it needs. Measure the missing ones."
+    tiers = ", ".join(f"{stage} on {tier}" for stage, tier in nearest["configuration"]["tiers"].items())
+    asked = answer["request"]
+    asked_words = ", ".join(f"{name} = {asked[name]}" for name in answer["binding"])
+    return (
+        f"Nothing is feasible. What stands in the way: {asked_words}. Without that the best is "
+        f"{nearest['makespan_s']:.1f} s on {_nodes(nearest)}: {tiers}."
+    )
+
+
+def _nodes(described: Mapping[str, Any]) -> str:
+    nodes = described["configuration"]["nodes"]
+    return f"{nodes} node{'' if nodes == 1 else 's'}"
