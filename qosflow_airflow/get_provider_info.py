@@ -47,11 +47,12 @@ def _options() -> dict[str, dict[str, Any]]:
             "default": "",
         },
         "workflows": {
-            "description": "Registered workflows: a JSON object from workflow name to bundle path.",
+            "description": "Registered workflows: a JSON object from workflow name to bundle path. "
+            "Empty: none.",
             "version_added": "0.1.0",
             "type": "string",
             "example": '{"genome": "/srv/qosflow/bundles/genome"}',
-            "default": "{}",
+            "default": "",
         },
         "statement_timeout_s": {
             "description": "Seconds after which the database gives up on one statement.",
