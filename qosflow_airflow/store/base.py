@@ -92,7 +92,7 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class RecommendationRecord:
-    """An answer that was given: to which request, by which model, for which Airflow task. It never changes."""
+    """An answer that was given: to which request, by which model, for which task. It never changes."""
 
     model_id: str
     workflow: str
@@ -121,22 +121,23 @@ class Store(ABC):
 
     What holds for every store:
 
-    - **Values.** Whatever goes in or comes out is a copy: changing a returned ``dict`` changes nothing that is
-      stored. Timestamps are timezone-aware, in UTC. Identifiers are UUIDs as text; text that is no UUID names
-      nothing, so it is :class:`NotFoundError`.
-    - **JSON.** Objects (``options``, ``summary``, ``request``, ``answer``, ``outcome``) must be plain JSON and come
-      back equal, with no promise about the order of keys. NaN and infinity are refused: what is unknown is ``None``.
-      So are whole numbers beyond 64 bits, keys that are not text, and the characters Postgres cannot keep (NUL,
-      lone surrogates).
-    - **Models are immutable.** A model version and its parts, a recommendation and an outcome are never changed or
+    - **Values.** Whatever goes in or comes out is a copy: changing a returned ``dict`` changes nothing that
+      is stored. Timestamps are timezone-aware, in UTC. Identifiers are UUIDs as text; text that is no UUID
+      names nothing, so it is :class:`NotFoundError`.
+    - **JSON.** Objects (``options``, ``summary``, ``request``, ``answer``, ``outcome``) must be plain JSON
+      and come back equal, with no promise about the order of keys. NaN and infinity are refused: what is
+      unknown is ``None``. So are whole numbers beyond 64 bits, keys that are not text, and the characters
+      Postgres cannot keep (NUL, lone surrogates).
+    - **The past stays.** A model version and its parts, a recommendation and an outcome are never changed or
       removed. Versions of a workflow are numbered 1, 2, 3, … without holes or duplicates.
-    - **Calls are whole.** Each call either happens entirely or not at all, whatever breaks in between, and is safe
-      to repeat: calls may come from several threads and processes at once.
+    - **Calls are whole.** Each call happens entirely or not at all, whatever breaks in between. Calls may
+      come from several threads and processes at once.
     - **Listings are bounded.** ``limit`` is 1 to :data:`MAX_ROWS`.
 
     Every method raises :class:`StoreError` for values it refuses and for calls after :meth:`close`,
     :class:`NotFoundError` (a ``StoreError``) for names and identifiers that are not there, and
-    :class:`StoreUnavailableError` (a ``StoreError``) when the store cannot be reached; the next call tries again.
+    :class:`StoreUnavailableError` (a ``StoreError``) when the store cannot be reached; the next call tries
+    again.
     """
 
     # Workflows
@@ -209,8 +210,8 @@ class Store(ABC):
         """Make a build the next model version of its workflow, in one transaction.
 
         ``kinds`` names the parts to keep as ``(kind, scale)``, at least one. Publishing a build again returns
-        the model it became, as it is, so that a task may be retried. ``qosflow_version`` is the version of the
-        code that built the model.
+        the model it became, as it is, so that a task may be retried. ``qosflow_version`` is the version of
+        the code that built the model.
         """
 
     @abstractmethod
@@ -253,7 +254,7 @@ class Store(ABC):
     def recommendations(
         self, workflow: str | None = None, limit: int = 50, offset: int = 0
     ) -> tuple[RecommendationRecord, ...]:
-        """Return the recommendations, for one workflow or for all, newest first, after the first ``offset``."""
+        """Return the recommendations, for one workflow or for all, newest first, from ``offset`` on."""
 
     @abstractmethod
     def add_outcome(self, recommendation_id: str, outcome: Mapping[str, Any]) -> OutcomeRecord:

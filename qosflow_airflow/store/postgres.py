@@ -1,0 +1,334 @@
+"""The store in a Postgres database, in its schema ``qosflow``."""
+
+# ruff: noqa: D102 - what each method promises is said once, in base.py
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+
+from qosflow_airflow.store import checks
+from qosflow_airflow.store.base import (
+    MAX_ROWS,
+    Build,
+    ModelVersion,
+    OutcomeRecord,
+    Part,
+    RecommendationRecord,
+    RegisteredWorkflow,
+    Store,
+)
+from qosflow_airflow.store.connections import ConnectionPool, Database, Row, row, rows
+from qosflow_airflow.store.migrate import require_current
+from qosflow_airflow.store.payload import checked_text, decode, encode
+
+_NAME = "the name of a workflow"
+
+
+class PostgresStore(Store):
+    """A store that threads may share; it connects at the first call, to at most ``max_connections``.
+
+    A statement that takes longer than ``statement_timeout_s`` is stopped and raises :class:`StoreError`. A
+    database that has not exactly the migrations of this code is refused.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        statement_timeout_s: float = 10.0,
+        connect_timeout_s: int = 5,
+        max_connections: int = 4,
+    ) -> None:
+        self.database = Database.from_url(dsn)
+        self._pool = ConnectionPool(
+            self.database,
+            lambda cursor: require_current(cursor, self.database),
+            size=max_connections,
+            statement_timeout_s=statement_timeout_s,
+            connect_timeout_s=connect_timeout_s,
+        )
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self.database})"
+
+    # Workflows
+
+    def register_workflow(self, name: str, bundle_path: str, description: str = "") -> RegisteredWorkflow:
+        checked_text(name, _NAME)
+        checked_text(bundle_path, "the bundle path", checks.MAX_PATH_CHARS)
+        checked_text(description, "the description", checks.MAX_DESCRIPTION_CHARS, may_be_empty=True)
+        with self._pool.transaction() as cursor:
+            (found,) = rows(
+                cursor, "register_workflow", name=name, bundle_path=bundle_path, description=description
+            )
+        return RegisteredWorkflow(**found)
+
+    def workflow(self, name: str) -> RegisteredWorkflow:
+        with self._pool.transaction() as cursor:
+            return _workflow(cursor, name)
+
+    def list_workflows(self, limit: int = MAX_ROWS) -> tuple[RegisteredWorkflow, ...]:
+        checks.checked_limit(limit)
+        return tuple(RegisteredWorkflow(**found) for found in self._rows("workflows", limit=limit))
+
+    # Builds
+
+    def create_build(self, workflow: str, options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+        build_id = str(uuid.uuid4())
+        options_text, inputs_text = encode(options, "options"), checks.checked_inputs(inputs)
+        with self._pool.transaction() as cursor:
+            name = _workflow(cursor, workflow).name
+            rows(
+                cursor,
+                "create_build",
+                build_id=build_id,
+                workflow=name,
+                options=options_text,
+                inputs=inputs_text,
+            )
+        return build_id
+
+    def build(self, build_id: str) -> Build:
+        with self._pool.transaction() as cursor:
+            return _build(cursor, build_id)
+
+    def put_part(
+        self,
+        build_id: str,
+        kind: str,
+        scale: str | None,
+        content: bytes,
+        content_type: str = "application/octet-stream",
+    ) -> Part:
+        key = checks.checked_part_key(kind, scale)
+        binary = psycopg2.Binary(checks.checked_content(content))
+        checked_text(content_type, "the content type")
+        build_id = checks.checked_id(build_id, "build")
+        with self._pool.transaction() as cursor:
+            locked = row(cursor, "lock_build_for_part", build_id=build_id)
+            # Asked only now: a publisher that held the lock has committed.
+            published = row(cursor, "model_of_build", build_id=build_id)
+            if published is not None:
+                raise checks.already_published(build_id, published["model_id"])
+            if locked is None:
+                raise checks.no_such("build", build_id)
+            (found,) = rows(
+                cursor,
+                "put_part",
+                build_id=build_id,
+                kind=key.kind,
+                scale=key.scale or "",
+                content=binary,
+                content_type=content_type,
+            )
+        return Part(**found)
+
+    def part(self, build_id: str, kind: str, scale: str | None = None) -> bytes:
+        key = checks.checked_part_key(kind, scale)
+        build_id = checks.checked_id(build_id, "build")
+        with self._pool.transaction() as cursor:
+            found = row(cursor, "build_part", build_id=build_id, kind=key.kind, scale=key.scale or "")
+            if found is None:
+                raise checks.no_such_part("build", _build(cursor, build_id).build_id, key)
+            return bytes(found["content"])
+
+    def list_parts(self, build_id: str, limit: int = MAX_ROWS) -> tuple[Part, ...]:
+        checks.checked_limit(limit)
+        with self._pool.transaction() as cursor:
+            build_id = _build(cursor, build_id).build_id
+            return tuple(
+                Part(**found) for found in rows(cursor, "build_parts", build_id=build_id, limit=limit)
+            )
+
+    def purge_builds(self, older_than: timedelta) -> int:
+        age = checks.checked_age(older_than)
+        with self._pool.transaction() as cursor:
+            (clock,) = rows(cursor, "clock")
+        purged = 0
+        while portion := len(self._rows("purge_builds", created_before=clock["now"] - age)):
+            purged += portion
+        return purged
+
+    # Models
+
+    def publish(
+        self,
+        build_id: str,
+        summary: Mapping[str, Any],
+        kinds: Sequence[tuple[str, str | None]],
+        *,
+        qosflow_version: str,
+    ) -> ModelVersion:
+        keys = checks.checked_part_keys(kinds)
+        summary_text = encode(summary, "summary")
+        checked_text(qosflow_version, "the version of QoSFlow")
+        build_id = checks.checked_id(build_id, "build")
+        with self._pool.transaction() as cursor:
+            build = row(cursor, "lock_build_for_publishing", build_id=build_id)
+            published = row(cursor, "model_of_build", build_id=build_id)
+            if published is not None:
+                return _model(published)
+            if build is None:
+                raise checks.no_such("build", build_id)
+            rows(cursor, "lock_workflow", workflow=build["workflow"])
+            (model,) = rows(
+                cursor,
+                "insert_model",
+                model_id=str(uuid.uuid4()),
+                build_id=build_id,
+                summary=summary_text,
+                qosflow_version=qosflow_version,
+            )
+            for key in keys:
+                if not rows(
+                    cursor,
+                    "copy_part",
+                    model_id=model["model_id"],
+                    build_id=build_id,
+                    kind=key.kind,
+                    scale=key.scale or "",
+                ):
+                    raise checks.no_such_part("build", build_id, key)
+        return _model(model)
+
+    def model(self, model_id: str) -> ModelVersion:
+        with self._pool.transaction() as cursor:
+            return _model_version(cursor, model_id)
+
+    def newest_model(self, workflow: str) -> ModelVersion:
+        with self._pool.transaction() as cursor:
+            name = _workflow(cursor, workflow).name
+            found = row(cursor, "models_of_workflow", workflow=name, limit=1)
+        if found is None:
+            raise checks.no_model_yet(name)
+        return _model(found)
+
+    def models(self, workflow: str | None = None, limit: int = 50) -> tuple[ModelVersion, ...]:
+        checks.checked_limit(limit)
+        if workflow is None:
+            return tuple(map(_model, self._rows("models", limit=limit)))
+        checked_text(workflow, _NAME)
+        return tuple(map(_model, self._rows("models_of_workflow", workflow=workflow, limit=limit)))
+
+    def model_part(self, model_id: str, kind: str, scale: str | None = None) -> bytes:
+        key = checks.checked_part_key(kind, scale)
+        model_id = checks.checked_id(model_id, "model")
+        with self._pool.transaction() as cursor:
+            found = row(cursor, "model_part", model_id=model_id, kind=key.kind, scale=key.scale or "")
+            if found is None:
+                raise checks.no_such_part("model", _model_version(cursor, model_id).model_id, key)
+            return bytes(found["content"])
+
+    def model_parts(self, model_id: str, limit: int = MAX_ROWS) -> tuple[Part, ...]:
+        checks.checked_limit(limit)
+        with self._pool.transaction() as cursor:
+            model_id = _model_version(cursor, model_id).model_id
+            return tuple(
+                Part(**found) for found in rows(cursor, "model_parts", model_id=model_id, limit=limit)
+            )
+
+    # Recommendations and outcomes
+
+    def add_recommendation(self, record: RecommendationRecord) -> RecommendationRecord:
+        record = checks.checked_record(record)
+        with self._pool.transaction() as cursor:
+            checks.same_workflow(record, _model_version(cursor, record.model_id))
+            values = vars(record) | {
+                "request": encode(record.request, "request"),
+                "answer": encode(record.answer, "answer"),
+            }
+            added = rows(cursor, "add_recommendation", **values)
+            if not added and _recommendation(cursor, record.recommendation_id) != record:
+                raise checks.already_recommended(record.recommendation_id)
+        return record
+
+    def recommendation(self, recommendation_id: str) -> RecommendationRecord:
+        with self._pool.transaction() as cursor:
+            return _recommendation(cursor, recommendation_id)
+
+    def recommendations(
+        self, workflow: str | None = None, limit: int = 50, offset: int = 0
+    ) -> tuple[RecommendationRecord, ...]:
+        checks.checked_limit(limit, offset)
+        if workflow is not None:
+            checked_text(workflow, _NAME)
+        found = self._rows("recommendations", workflow=workflow, limit=limit, offset=offset)
+        return tuple(map(_record, found))
+
+    def add_outcome(self, recommendation_id: str, outcome: Mapping[str, Any]) -> OutcomeRecord:
+        recommendation_id = checks.checked_id(recommendation_id, "recommendation")
+        text = encode(outcome, "outcome")
+        added = self._rows("add_outcome", recommendation_id=recommendation_id, outcome=text)
+        if not added:
+            raise checks.no_such("recommendation", recommendation_id)
+        return _outcome(added[0])
+
+    def outcomes(self, recommendation_id: str, limit: int = 50) -> tuple[OutcomeRecord, ...]:
+        checks.checked_limit(limit)
+        with self._pool.transaction() as cursor:
+            recommendation_id = _recommendation(cursor, recommendation_id).recommendation_id
+            found = rows(cursor, "outcomes", recommendation_id=recommendation_id, limit=limit)
+        return tuple(map(_outcome, found))
+
+    # Connection
+
+    def ping(self) -> None:
+        with self._pool.transaction():
+            pass
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _rows(self, query: str, **parameters: object) -> list[Row]:
+        with self._pool.transaction() as cursor:
+            return rows(cursor, query, **parameters)
+
+
+def _workflow(cursor: extensions.cursor, name: str) -> RegisteredWorkflow:
+    found = row(cursor, "workflow", name=checked_text(name, _NAME))
+    if found is None:
+        raise checks.no_such_workflow(name)
+    return RegisteredWorkflow(**found)
+
+
+def _build(cursor: extensions.cursor, build_id: str) -> Build:
+    found = row(cursor, "build", build_id=checks.checked_id(build_id, "build"))
+    if found is None:
+        raise checks.no_such("build", build_id)
+    return Build(**_decoded(found, "options", "inputs"))
+
+
+def _model_version(cursor: extensions.cursor, model_id: str) -> ModelVersion:
+    found = row(cursor, "model", model_id=checks.checked_id(model_id, "model"))
+    if found is None:
+        raise checks.no_such("model", model_id)
+    return _model(found)
+
+
+def _recommendation(cursor: extensions.cursor, recommendation_id: str) -> RecommendationRecord:
+    identifier = checks.checked_id(recommendation_id, "recommendation")
+    found = row(cursor, "recommendation", recommendation_id=identifier)
+    if found is None:
+        raise checks.no_such("recommendation", recommendation_id)
+    return _record(found)
+
+
+def _model(found: Row) -> ModelVersion:
+    return ModelVersion(**_decoded(found, "inputs", "options", "summary"))
+
+
+def _record(found: Row) -> RecommendationRecord:
+    return RecommendationRecord(**_decoded(found, "request", "answer"))
+
+
+def _outcome(found: Row) -> OutcomeRecord:
+    return OutcomeRecord(**_decoded(found, "outcome"))
+
+
+def _decoded(found: Row, *columns: str) -> Row:
+    return found | {column: decode(found[column]) for column in columns}

@@ -1,0 +1,177 @@
+-- Every statement the store sends. `-- name: x` starts the statement named x; %(y)s is the parameter y.
+-- JSON and identifiers are read as text, so that no adapter registered elsewhere in the process changes them.
+
+-- name: begin
+select set_config('statement_timeout', %(statement_timeout_ms)s, true),
+       set_config('idle_in_transaction_session_timeout', %(idle_timeout_ms)s, true),
+       set_config('TimeZone', 'UTC', true);
+
+-- name: begin_migration
+select set_config('statement_timeout', '0', true),
+       set_config('lock_timeout', %(lock_timeout_ms)s, true),
+       set_config('TimeZone', 'UTC', true);
+
+-- name: lock_migrations
+select pg_advisory_xact_lock(hashtextextended('qosflow.migrations', 0));
+
+-- name: has_schema
+select to_regnamespace('qosflow') is not null as present;
+
+-- name: has_migrations
+select to_regclass('qosflow.migrations') is not null as present;
+
+-- name: create_schema
+create schema qosflow;
+
+-- name: create_migrations
+create table qosflow.migrations (
+    number integer primary key,
+    name text not null,
+    sha256 text not null,
+    applied_at timestamptz not null default now()
+);
+comment on table qosflow.migrations is 'The migrations applied to this schema, with the hash of each file.';
+
+-- name: applied_migrations
+select number, name, sha256, applied_at from qosflow.migrations order by number;
+
+-- name: add_migration
+insert into qosflow.migrations (number, name, sha256) values (%(number)s, %(name)s, %(sha256)s);
+
+-- name: register_workflow
+insert into qosflow.workflows (name, bundle_path, description)
+values (%(name)s, %(bundle_path)s, %(description)s)
+on conflict (name) do update
+set bundle_path = excluded.bundle_path, description = excluded.description, updated_at = excluded.updated_at
+returning name, bundle_path, description, created_at, updated_at;
+
+-- name: workflow
+select name, bundle_path, description, created_at, updated_at
+from qosflow.workflows where name = %(name)s;
+
+-- name: workflows
+select name, bundle_path, description, created_at, updated_at
+from qosflow.workflows order by name collate "C" limit %(limit)s;
+
+-- name: create_build
+insert into qosflow.builds (build_id, workflow, options, inputs)
+select %(build_id)s::uuid, name, %(options)s::jsonb, %(inputs)s::jsonb
+from qosflow.workflows where name = %(workflow)s
+returning build_id;
+
+-- name: build
+select b.build_id::text, b.workflow, b.created_at, b.options::text, b.inputs::text, m.model_id::text
+from qosflow.builds b left join qosflow.models m on m.build_id = b.build_id
+where b.build_id = %(build_id)s;
+
+-- name: lock_build_for_part
+-- Several tasks may write parts of one build at once, but not while it is being published.
+select workflow from qosflow.builds where build_id = %(build_id)s for share;
+
+-- name: lock_build_for_publishing
+select workflow from qosflow.builds where build_id = %(build_id)s for update;
+
+-- name: put_part
+insert into qosflow.build_parts (build_id, kind, scale, content, content_type)
+values (%(build_id)s, %(kind)s, %(scale)s, %(content)s, %(content_type)s)
+on conflict (build_id, kind, scale) do update
+set content = excluded.content, content_type = excluded.content_type
+returning kind, nullif(scale, '') as scale, content_type, size_bytes, sha256;
+
+-- name: build_part
+select content from qosflow.build_parts
+where build_id = %(build_id)s and kind = %(kind)s and scale = %(scale)s;
+
+-- name: build_parts
+select kind, nullif(scale, '') as scale, content_type, size_bytes, sha256
+from qosflow.build_parts where build_id = %(build_id)s
+order by kind collate "C", build_parts.scale collate "C" limit %(limit)s;
+
+-- name: purge_builds
+-- In portions, so that none takes long; a build that a task is writing to or publishing waits for the next purge.
+delete from qosflow.builds where build_id in (
+    select build_id from qosflow.builds where created_at < %(created_before)s
+    order by created_at limit 20 for update skip locked
+)
+returning build_id;
+
+-- name: clock
+select clock_timestamp() as now;
+
+-- name: lock_workflow
+-- Publishers of one workflow take turns here, so the number that the next statement takes is free.
+select name from qosflow.workflows where name = %(workflow)s for no key update;
+
+-- name: insert_model
+insert into qosflow.models (model_id, workflow, version, build_id, inputs, options, summary, qosflow_version)
+select %(model_id)s::uuid, b.workflow,
+       (select coalesce(max(version), 0) + 1 from qosflow.models where workflow = b.workflow),
+       b.build_id, b.inputs, b.options, %(summary)s::jsonb, %(qosflow_version)s
+from qosflow.builds b where b.build_id = %(build_id)s
+returning model_id::text, workflow, version, created_at, inputs::text, options::text, summary::text,
+          qosflow_version;
+
+-- name: copy_part
+insert into qosflow.model_parts (model_id, kind, scale, content, content_type)
+select %(model_id)s::uuid, kind, scale, content, content_type from qosflow.build_parts
+where build_id = %(build_id)s and kind = %(kind)s and scale = %(scale)s
+returning kind;
+
+-- name: model_of_build
+select model_id::text, workflow, version, created_at, inputs::text, options::text, summary::text, qosflow_version
+from qosflow.models where build_id = %(build_id)s;
+
+-- name: model
+select model_id::text, workflow, version, created_at, inputs::text, options::text, summary::text, qosflow_version
+from qosflow.models where model_id = %(model_id)s;
+
+-- name: models_of_workflow
+select model_id::text, workflow, version, created_at, inputs::text, options::text, summary::text, qosflow_version
+from qosflow.models where workflow = %(workflow)s order by version desc limit %(limit)s;
+
+-- name: models
+select model_id::text, workflow, version, created_at, inputs::text, options::text, summary::text, qosflow_version
+from qosflow.models order by created_at desc, version desc limit %(limit)s;
+
+-- name: model_part
+select content from qosflow.model_parts
+where model_id = %(model_id)s and kind = %(kind)s and scale = %(scale)s;
+
+-- name: model_parts
+select kind, nullif(scale, '') as scale, content_type, size_bytes, sha256
+from qosflow.model_parts where model_id = %(model_id)s
+order by kind collate "C", model_parts.scale collate "C" limit %(limit)s;
+
+-- name: add_recommendation
+insert into qosflow.recommendations (
+    recommendation_id, model_id, workflow, request, answer, status, dag_id, run_id, task_id, try_number, created_at
+)
+values (
+    %(recommendation_id)s, %(model_id)s, %(workflow)s, %(request)s, %(answer)s, %(status)s,
+    %(dag_id)s, %(run_id)s, %(task_id)s, %(try_number)s, %(created_at)s
+)
+on conflict (recommendation_id) do nothing
+returning recommendation_id;
+
+-- name: recommendation
+select recommendation_id::text, model_id::text, workflow, request::text, answer::text, status,
+       dag_id, run_id, task_id, try_number, created_at
+from qosflow.recommendations where recommendation_id = %(recommendation_id)s;
+
+-- name: recommendations
+select recommendation_id::text, model_id::text, workflow, request::text, answer::text, status,
+       dag_id, run_id, task_id, try_number, created_at
+from qosflow.recommendations
+where %(workflow)s::text is null or workflow = %(workflow)s
+order by created_at desc, recommendations.recommendation_id desc limit %(limit)s offset %(offset)s;
+
+-- name: add_outcome
+insert into qosflow.outcomes (recommendation_id, outcome)
+select recommendation_id, %(outcome)s::jsonb from qosflow.recommendations
+where recommendation_id = %(recommendation_id)s
+returning recommendation_id::text, outcome::text, created_at;
+
+-- name: outcomes
+select recommendation_id::text, outcome::text, created_at
+from qosflow.outcomes where outcomes.recommendation_id = %(recommendation_id)s
+order by outcome_id desc limit %(limit)s;
