@@ -35,10 +35,18 @@ class StorageTier:
 
 @dataclass(frozen=True)
 class NodePool:
-    """What one node costs and holds; ``None`` where not known."""
+    """What one node costs and holds; ``None`` where not known.
+
+    ``slots`` is how many tasks of a stage run at once on a node; ``None`` lets all of them.
+    """
 
     price_per_hour: float | None = None
     memory_bytes: int | None = None
+    slots: int | None = None
+
+    def tasks_at_once(self, tasks_per_node: int) -> int:
+        """Return how many of a node's tasks run at the same time."""
+        return tasks_per_node if self.slots is None else min(tasks_per_node, self.slots)
 
 
 @dataclass(frozen=True)
