@@ -1,0 +1,103 @@
+"""Orderings that need no model of makespans: Fastest-Storage First, Low-Transition Layout and their hybrid.
+
+Source: the baselines of QoSFlow (IPDPS 2026), as its public artifact computes them. Each is a score per
+layout, lower first. What they are worth is their concordance with the makespans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.concordance import concordance, published_concordance
+from qosflow_airflow.core.makespan import MakespanModel
+from qosflow_airflow.core.space import Layouts
+from qosflow_airflow.core.tiers import TierCatalog
+from qosflow_airflow.core.transfer import FloatArray, IntArray
+
+
+class PolicyQuality(NamedTuple):
+    """How well a policy orders configurations; see :mod:`~qosflow_airflow.core.concordance`."""
+
+    concordance: float
+    concordance_published: float
+
+
+def policy_qualities(
+    model: MakespanModel, layouts: Layouts, makespan_s: FloatArray
+) -> dict[str, PolicyQuality]:
+    """Return the quality of each of :data:`POLICIES` on one space, by name."""
+    scores = {name: score(model, layouts) for name, score in POLICIES.items()}
+    return {
+        name: PolicyQuality(concordance(score, makespan_s), published_concordance(score, makespan_s))
+        for name, score in scores.items()
+    }
+
+
+def fastest_storage_first(model: MakespanModel, layouts: Layouts) -> FloatArray:
+    """Score layouts by their stages on the fastest local tier, then on the second, and so on: most first."""
+    counts = _stages_per_local_tier(model.catalog, layouts)
+    if not counts.shape[1]:
+        return np.zeros(len(layouts))
+    position = np.unique(-counts, axis=0, return_inverse=True)[1]
+    return np.asarray(position.reshape(-1), dtype=np.float64)
+
+
+def low_transition_layout(model: MakespanModel, layouts: Layouts) -> FloatArray:
+    """Score layouts by their :func:`transitions`: fewest first."""
+    return transitions(model, layouts).astype(np.float64)
+
+
+def hybrid(model: MakespanModel, layouts: Layouts) -> FloatArray:
+    """Score layouts by fast stages and few transitions alike, each scaled to 0-1 over ``layouts``.
+
+    A stage on the fastest of L local tiers is worth L, on the second L - 1, and so on.
+    """
+    counts = _stages_per_local_tier(model.catalog, layouts)
+    speed = counts @ np.arange(counts.shape[1], 0, -1)
+    # Summed in this order as the artifact does, whose published figure depends on the last digit.
+    return -(_scaled(speed) + (1.0 - _scaled(transitions(model, layouts))))
+
+
+POLICIES: Mapping[str, Callable[[MakespanModel, Layouts], FloatArray]] = {
+    "FSF": fastest_storage_first,
+    "LTL": low_transition_layout,
+    "Hybrid": hybrid,
+}
+"""Scores by the names under which they were published; lower is foretold to be faster."""
+
+
+def transitions(model: MakespanModel, layouts: Layouts) -> IntArray:
+    """Count the stages that copy in, the stages that copy out, and the levels that do either, per layout.
+
+    The artifact counts the columns above 0 s of a table that holds copies both per stage and per level. A copy
+    whose time is unknown is not counted.
+    """
+    charges = model.charges(layouts)
+    workflow = model.workflow
+    count = np.zeros(len(layouts), dtype=np.int64)
+    for seconds, end in ((charges.into, 1), (charges.out_of, 0)):
+        copies = np.zeros(layouts.shape, dtype=bool)
+        for e, edge in enumerate(model.times.edges):
+            if edge[end] in workflow.index:
+                copies[:, workflow.index[edge[end]]] |= seconds[:, e] > 0
+        count += copies.sum(axis=1)
+        for level in workflow.levels:
+            members = [s for s, stage in enumerate(workflow.stages) if stage.level == level]
+            count += copies[:, members].any(axis=1)
+    return count
+
+
+def _stages_per_local_tier(catalog: TierCatalog, layouts: Layouts) -> IntArray:
+    """Return, per layout, the number of stages on each local tier, from the fastest to the slowest."""
+    local = [position for position, shared in enumerate(catalog.shared) if not shared]
+    return np.asarray((layouts[:, :, None] == np.array(local, dtype=np.int8)).sum(axis=1), dtype=np.int64)
+
+
+def _scaled(values: NDArray[np.int64]) -> FloatArray:
+    if not len(values):
+        return np.zeros(0)
+    return np.asarray((values - values.min()) / (np.ptp(values) or 1), dtype=np.float64)
