@@ -1,0 +1,99 @@
+"""Stage times from what a run moved and what the storage was measured to do.
+
+Time is volume over rate: all tasks' volume over their rate together for reads and writes, one node's share over one
+node's rate for copies.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from qosflow_airflow.core.profile import RateQuery, StorageProfile
+from qosflow_airflow.core.tiers import TierCatalog
+from qosflow_airflow.core.transfer import Provenance, StageTimes, blank_tables
+from qosflow_airflow.core.volumes import TracedVolumes
+from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Stage, Workflow
+
+MIB = 1 << 20
+COPY_ACCESS_BYTES = MIB
+"""Copies move whole files in pieces of this size."""
+
+_Time = tuple[float, Provenance, int]
+_FREE = (0.0, Provenance.NOT_OBSERVED, -1)
+_UNKNOWN = (math.nan, Provenance.UNKNOWN, -1)
+
+
+def estimate_stage_times(
+    workflow: Workflow, catalog: TierCatalog, volumes: TracedVolumes, profile: StorageProfile, nodes: int
+) -> StageTimes:
+    """Return the stage times at ``nodes`` for every tier of the catalog.
+
+    A stage that the trace does not have is *unknown*; a traced stage without reads, without writes or without files
+    on one of its edges is *not observed* there; a tier without measured rates is *unknown*.
+    """
+    return _Estimator(workflow, catalog, volumes, profile, nodes).estimate()
+
+
+@dataclass(frozen=True)
+class _Estimator:
+    workflow: Workflow
+    catalog: TierCatalog
+    volumes: TracedVolumes
+    profile: StorageProfile
+    nodes: int
+
+    def estimate(self) -> StageTimes:
+        edges = self.workflow.edges
+        tiers = self.catalog.names
+        tables = blank_tables(len(self.workflow.stages), len(tiers), len(edges))
+        for s, stage in enumerate(self.workflow.stages):
+            tables["compute"].put((s,), *self._compute(stage))
+            for t, tier in enumerate(tiers):
+                tables["read"].put((s, t), *self._io(stage, "read", tier))
+                tables["write"].put((s, t), *self._io(stage, "write", tier))
+        for e, edge in enumerate(edges):
+            for a, source in enumerate(tiers):
+                for b, destination in enumerate(tiers):
+                    copy = self._copy(edge, source, destination)
+                    if edge.consumer != FINAL_DATA:
+                        tables["stage_in"].put((e, a, b), *copy)
+                    if edge.producer != INITIAL_DATA:
+                        tables["stage_out"].put((e, a, b), *copy)
+        return StageTimes(self.nodes, self.workflow.stage_names, tiers, edges, **tables)
+
+    def _io(self, stage: Stage, operation: str, tier: str) -> _Time:
+        if not self.volumes.traced(stage.name):
+            return _UNKNOWN
+        volume = self.volumes.volume(stage.name, operation)
+        if volume is None or volume.volume_bytes == 0:
+            return _FREE
+        name = self.catalog.tier(tier).profile_name
+        at_once = self.catalog.node.tasks_at_once(stage.tasks_per_node(self.nodes))
+        estimate = self.profile.rate(
+            RateQuery(operation, name, name, self.nodes, at_once, volume.access_bytes, volume.volume_bytes)
+        )
+        return volume.volume_bytes / MIB / estimate.mib_s, estimate.provenance, at_once
+
+    def _copy(self, edge: Edge, source: str, destination: str) -> _Time:
+        stage = self.workflow.stage(edge.producer if edge.producer != INITIAL_DATA else edge.consumer)
+        if not self.volumes.traced(stage.name):
+            return _UNKNOWN
+        moved_bytes = self.volumes.edge_bytes(edge)
+        if not moved_bytes:
+            return _FREE
+        share_bytes = moved_bytes / min(self.nodes, stage.tasks)
+        names = (self.catalog.tier(source).profile_name, self.catalog.tier(destination).profile_name)
+        estimate = self.profile.rate(
+            RateQuery("copy", *names, self.nodes, 1, COPY_ACCESS_BYTES, share_bytes)
+        )
+        return share_bytes / MIB / estimate.mib_s, estimate.provenance, 1
+
+    def _compute(self, stage: Stage) -> _Time:
+        known = self.volumes.compute(stage.name)
+        if known is None:
+            return _FREE
+        # Tasks are the unit of work: more nodes than tasks do not help.
+        busy_then, busy_now = min(known.nodes, stage.tasks), min(self.nodes, stage.tasks)
+        provenance = Provenance.MEASURED if known.nodes == self.nodes else Provenance.EXTRAPOLATED
+        return known.compute_s * busy_then / busy_now, provenance, stage.tasks_per_node(self.nodes)

@@ -1,0 +1,105 @@
+"""Measured storage: the rate to expect for an operation, by interpolation between measured points.
+
+Rates are interpolated on a logarithmic scale, one axis after the other (nodes, tasks per node, access size, volume),
+between the two measured levels around the asked one. A cell that was not measured is bridged by its neighbours on
+the next axis, so the grid need not be full. Outside the measured range the nearest level counts, and the
+estimate says that it is extrapolated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.rates import StorageRates
+from qosflow_airflow.core.transfer import FloatArray, Provenance
+
+AXES = ("nodes", "tasks_per_node", "access_bytes", "volume_bytes")
+"""What a rate depends on, in the order in which it is interpolated."""
+
+
+class RateQuery(NamedTuple):
+    """A transfer whose rate is asked for: what is moved, where, by how many, in which pieces.
+
+    ``source`` and ``destination`` are names of the profile; they are equal for a read or a write. ``volume_bytes``
+    is what all tasks move together.
+    """
+
+    operation: str
+    source: str
+    destination: str
+    nodes: float
+    tasks_per_node: float
+    access_bytes: float
+    volume_bytes: float
+
+
+class RateEstimate(NamedTuple):
+    """A rate in MiB/s, and whether it lies between measured points; NaN where nothing was measured."""
+
+    mib_s: float
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class StorageProfile:
+    """Rates measured on a platform.
+
+    Read and write rates are those of all tasks together; a copy's rate is that of one node.
+    """
+
+    rates: StorageRates
+
+    @cached_property
+    def _points(self) -> dict[tuple[str, str, str], tuple[FloatArray, FloatArray]]:
+        """Per operation and tiers: points x axes and log rates, both natural logarithms."""
+        frame = self.rates.frame
+        points = {}
+        for key, rows in frame.groupby(["operation", "source_tier", "destination_tier"], sort=True):
+            # What an application sees goes through the page cache; direct I/O stands in where it is all there is.
+            rows = rows[~rows["direct"]] if not rows["direct"].all() else rows
+            points[key] = (
+                np.log(rows[list(AXES)].to_numpy(dtype=np.float64)),
+                np.log(rows["rate_mib_s"].to_numpy(dtype=np.float64)),
+            )
+        return points
+
+    @property
+    def tiers(self) -> frozenset[str]:
+        """Names of the tiers that were read or written."""
+        return frozenset(source for _, source, destination in self._points if source == destination)
+
+    def rate(self, query: RateQuery) -> RateEstimate:
+        """Return the rate to expect; unknown when the operation was never measured on these tiers."""
+        key = (query.operation, query.source, query.destination)
+        if key not in self._points:
+            return RateEstimate(math.nan, Provenance.UNKNOWN)
+        points, log_rates = self._points[key]
+        asked = np.log([max(float(getattr(query, axis)), 1e-9) for axis in AXES])
+        inside = bool(((points.min(axis=0) - 1e-9 <= asked) & (asked <= points.max(axis=0) + 1e-9)).all())
+        rate = math.exp(_interpolate(points, log_rates, asked))
+        return RateEstimate(rate, Provenance.MEASURED if inside else Provenance.EXTRAPOLATED)
+
+
+def _interpolate(points: FloatArray, values: FloatArray, asked: FloatArray) -> float:
+    """Interpolate linearly along the first axis, and recursively along the others at both levels around."""
+    if points.shape[1] == 0:
+        return float(np.median(values))
+    levels = np.unique(points[:, 0])
+    below = levels[max(np.searchsorted(levels, asked[0], side="right") - 1, 0)]
+    above = levels[min(np.searchsorted(levels, asked[0], side="left"), len(levels) - 1)]
+    low = _at_level(points, values, asked, below)
+    if below >= above:
+        return low
+    weight = (asked[0] - below) / (above - below)
+    return float((1 - weight) * low + weight * _at_level(points, values, asked, above))
+
+
+def _at_level(points: FloatArray, values: FloatArray, asked: FloatArray, level: float) -> float:
+    here: NDArray[np.bool_] = points[:, 0] == level
+    return _interpolate(points[here, 1:], values[here], asked[1:])

@@ -1,0 +1,120 @@
+"""What a traced run moved: volumes per stage and edge, each byte counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from qosflow_airflow.core.observations import IOObservations
+from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Workflow
+
+
+@dataclass(frozen=True)
+class IOVolume:
+    """Bytes moved by all tasks of a stage in one operation, and the mean size of an access."""
+
+    volume_bytes: float
+    access_bytes: float
+
+
+@dataclass(frozen=True)
+class ComputeTime:
+    """The part of a stage's wall clock that is not I/O, seconds, on the nodes of the trace."""
+
+    compute_s: float
+    nodes: int
+
+
+@dataclass(frozen=True)
+class TracedVolumes:
+    """Volumes and compute times of a workflow's stages and edges, from one traced run.
+
+    The trace repeats a task's volume on each file it touches; here it counts once per task and operation.
+    """
+
+    workflow: Workflow
+    observations: IOObservations
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        """One row per task, file and operation; ``bytes`` is the file's share of the task's volume."""
+        keys = ["stage", "task", "operation", "file"]
+        frame = self.observations.frame.drop_duplicates(keys)
+        # Where the trace does not say how much of a task's volume each file took, every file takes the same.
+        files = frame.groupby(["stage", "task", "operation"])["file"].transform("size")
+        share = frame["file_bytes"].fillna(frame["volume_bytes"] / files)
+        return frame.assign(bytes=share)
+
+    @cached_property
+    def _writers(self) -> Mapping[str, str]:
+        written = self._frame[self._frame["operation"] == "write"]
+        return dict(zip(written["file"], written["stage"], strict=True))
+
+    @cached_property
+    def _file_bytes(self) -> Mapping[str, float]:
+        """Size of each file: what was written, or for outside input the most that anyone says of it."""
+        frame = self._frame
+        written = frame[frame["operation"] == "write"].groupby("file")["bytes"].sum()
+        read = frame[frame["operation"] == "read"].groupby("file")
+        sizes = read["file_size_bytes"].max().fillna(read["bytes"].max())
+        return {**sizes.to_dict(), **written.to_dict()}
+
+    def traced(self, stage: str) -> bool:
+        """Whether the trace has any row of the stage."""
+        return stage in self.observations.stages
+
+    def volume(self, stage: str, operation: str) -> IOVolume | None:
+        """Return what a stage reads or writes, ``None`` when the trace has no such row."""
+        rows = self._frame[(self._frame["stage"] == stage) & (self._frame["operation"] == operation)]
+        if rows.empty:
+            return None
+        tasks = rows.drop_duplicates("task")
+        volume = float(rows["bytes"].sum())
+        accesses = float(tasks["accesses"].sum())
+        access = tasks["volume_bytes"].sum() / accesses if accesses > 0 else tasks["access_bytes"].median()
+        return IOVolume(volume, float(access))
+
+    def edge_bytes(self, edge: Edge) -> float | None:
+        """Return the size of the files that flow along an edge, each once; ``None`` when none was seen."""
+        sizes = self._file_bytes
+        files = self._final_files(edge.producer) if edge.consumer == FINAL_DATA else self._files_between(edge)
+        return sum(sizes[name] for name in files) if files else None
+
+    def _files_between(self, edge: Edge) -> set[str]:
+        frame = self._frame
+        reads = frame[(frame["operation"] == "read") & (frame["stage"] == edge.consumer)]
+        producers = [
+            self._writers.get(name) or said or INITIAL_DATA
+            for name, said in zip(reads["file"], reads["producer"], strict=True)
+        ]
+        return {name for name, producer in zip(reads["file"], producers, strict=True) if producer == edge.producer}
+
+    def _final_files(self, stage: str) -> set[str]:
+        frame = self._frame
+        written = set(frame[(frame["operation"] == "write") & (frame["stage"] == stage)]["file"])
+        read = set(frame[frame["operation"] == "read"]["file"])
+        return (written - read) or written
+
+    def compute(self, stage: str) -> ComputeTime | None:
+        """Return the stage's wall clock without I/O, ``None`` when the trace has no compute times.
+
+        The wall clock runs from the first task's start to the last one's end; the share of it that is I/O is
+        that of all tasks' time. Without start and end times the mean task stands for the stage.
+        """
+        rows = self.observations.frame[self.observations.frame["stage"] == stage]
+        rows = rows[rows["compute_s"].notna()]
+        if rows.empty:
+            return None
+        tasks = rows.groupby("task").agg(
+            compute_s=("compute_s", "first"), start_s=("start_s", "first"), end_s=("end_s", "first")
+        )
+        nodes = int(rows["nodes"].min())
+        wall_s = tasks["end_s"].max() - tasks["start_s"].min()
+        busy_s = (tasks["end_s"] - tasks["start_s"]).sum()
+        if np.isnan(wall_s) or busy_s <= 0:
+            return ComputeTime(float(tasks["compute_s"].mean()), nodes)
+        return ComputeTime(float(wall_s * min(tasks["compute_s"].sum() / busy_s, 1.0)), nodes)
