@@ -1,0 +1,475 @@
+"""What base.py promises, asked of every store."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import uuid4
+
+import pytest
+
+from qosflow_airflow.exceptions import NotFoundError, StoreError
+from qosflow_airflow.store.base import MAX_PART_BYTES, Part, RecommendationRecord, Store
+
+DIGEST = "ab" * 32
+NO_IDS = [str(uuid4()), "", "not-a-uuid", "'; drop table qosflow.models; --", "\x00", None, 7]
+
+
+def test_a_workflow_is_registered_and_replaced(store: Store) -> None:
+    first = store.register_workflow("genome", "/bundles/genome", "1000 Genomes")
+    assert store.workflow("genome") == first
+    assert (first.name, first.bundle_path, first.description) == ("genome", "/bundles/genome", "1000 Genomes")
+
+    second = store.register_workflow("genome", "/elsewhere")
+
+    assert store.workflow("genome") == second
+    assert (second.bundle_path, second.description) == ("/elsewhere", "")
+    assert second.created_at == first.created_at
+    assert second.updated_at > first.updated_at
+
+
+def test_workflows_are_listed_by_name(store: Store) -> None:
+    for name in ("ddmd", "Genome", "genome", "émission", "pyflex"):
+        store.register_workflow(name, "/bundles")
+    assert [workflow.name for workflow in store.list_workflows()] == [
+        "Genome",
+        "ddmd",
+        "genome",
+        "pyflex",
+        "émission",
+    ]
+    assert [workflow.name for workflow in store.list_workflows(limit=2)] == ["Genome", "ddmd"]
+
+
+def test_an_unknown_workflow_is_not_found(store: Store) -> None:
+    for call in (
+        lambda: store.workflow("genome"),
+        lambda: store.create_build("genome", {}, {}),
+        lambda: store.newest_model("genome"),
+    ):
+        with pytest.raises(NotFoundError, match=r"'genome' is registered.*qosflow build"):
+            call()
+    assert store.models("genome") == ()
+    assert store.recommendations("genome") == ()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\x00b", "\ud800", None, 3])
+def test_a_name_that_cannot_be_kept_is_refused(store: Store, name: str) -> None:
+    for call in (store.workflow, store.newest_model, store.models, store.recommendations):
+        if name is None and call in (store.models, store.recommendations):
+            continue  # there it means every workflow
+        with pytest.raises(StoreError, match="the name of a workflow"):
+            call(name)
+    with pytest.raises(StoreError, match="the name of a workflow"):
+        store.register_workflow(name, "/bundles")
+    assert store.list_workflows() == ()
+
+
+def test_names_are_values_not_sql(store: Store, new_model) -> None:
+    name = """Robert'); drop table "models"; -- %s %(name)s {0} \\"""
+    model = new_model(store, name)
+    assert store.workflow(name).name == name
+    assert store.newest_model(name) == model
+
+
+def test_a_build_remembers_what_it_was_started_with(store: Store) -> None:
+    store.register_workflow("genome", "/bundles/genome")
+    options = {"scales": [2, 5, 10], "rules": "complete", "nested": {"pin": None, "share": 0.1}}
+    before = datetime.now(UTC)
+    build = store.build(store.create_build("genome", options, {"observations.csv": DIGEST}))
+    assert build.workflow == "genome"
+    assert build.options == options
+    assert build.inputs == {"observations.csv": DIGEST}
+    assert build.model_id is None
+    assert timedelta(seconds=-1) < build.created_at - before < timedelta(seconds=5)
+    assert build.created_at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("digest", ["", "AB" * 32, "ab" * 31, "zz" * 32, "ab" * 32 + "\n", None])
+def test_an_input_without_a_hash_is_refused(store: Store, digest: str) -> None:
+    store.register_workflow("genome", "/bundles/genome")
+    with pytest.raises(StoreError, match=r"inputs\['spm.csv'\]"):
+        store.create_build("genome", {}, {"spm.csv": digest})
+
+
+def test_a_part_is_hashed_and_read_back(store: Store, new_build) -> None:
+    build_id = new_build(store)
+    content = bytes(range(256)) * 100
+    part = store.put_part(build_id, "times", "10", content, "application/x-npz")
+    digest = hashlib.sha256(content).hexdigest()
+    assert part == Part("times", "10", "application/x-npz", len(content), digest)
+    assert store.part(build_id, "times", "10") == content
+    assert part in store.list_parts(build_id)
+
+
+def test_a_retried_task_rewrites_its_part(store: Store, new_build) -> None:
+    build_id = new_build(store)
+    before = len(store.list_parts(build_id))
+    store.put_part(build_id, "regions", None, b"second try", "text/plain")
+    assert store.part(build_id, "regions") == b"second try"
+    parts = store.list_parts(build_id)
+    assert len(parts) == before
+    (regions,) = [part for part in parts if part.kind == "regions"]
+    assert regions.sha256 == hashlib.sha256(b"second try").hexdigest()
+    assert regions.content_type == "text/plain"
+
+
+def test_parts_are_listed_by_kind_and_scale(store: Store, new_build) -> None:
+    build_id = new_build(store)
+    store.put_part(build_id, "regions", "2", b"")
+    assert [(part.kind, part.scale) for part in store.list_parts(build_id)] == [
+        ("configurations", "10"),
+        ("configurations", "2"),
+        ("regions", None),
+        ("regions", "2"),
+    ]
+    assert len(store.list_parts(build_id, limit=3)) == 3
+    assert store.part(build_id, "regions", "2") == b""
+
+
+def test_a_missing_part_is_named(store: Store, new_build, new_model) -> None:
+    build_id = new_build(store)
+    with pytest.raises(NotFoundError, match=r"no part configurations at scale 5\."):
+        store.part(build_id, "configurations", "5")
+    with pytest.raises(NotFoundError, match=r"no part configurations\."):
+        store.part(build_id, "configurations")
+    model_id = new_model(store).model_id
+    with pytest.raises(NotFoundError, match=r"Model .* has no part times\."):
+        store.model_part(model_id, "times")
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "content"),
+    [
+        ("", None, b""),
+        ("regions", "", b""),
+        ("regions", 10, b""),
+        (None, None, b""),
+        ("a\x00", None, b""),
+        ("regions", None, "text"),
+        ("regions", None, None),
+        ("regions", None, bytearray(b"changes later")),
+    ],
+)
+def test_an_impossible_part_is_refused(store: Store, new_build, kind, scale, content) -> None:
+    build_id = new_build(store)
+    before = store.list_parts(build_id)
+    with pytest.raises(StoreError, match="part"):
+        store.put_part(build_id, kind, scale, content)
+    assert store.list_parts(build_id) == before
+
+
+def test_a_part_that_is_too_large_is_refused(store: Store, new_build) -> None:
+    build_id = new_build(store)
+    with pytest.raises(StoreError, match="Compress it"):
+        store.put_part(build_id, "regions", None, bytes(MAX_PART_BYTES + 1))
+
+
+@pytest.mark.parametrize("identifier", NO_IDS)
+def test_what_is_no_identifier_is_not_found(store: Store, identifier: str) -> None:
+    for call in (
+        store.build,
+        store.list_parts,
+        lambda build_id: store.part(build_id, "regions"),
+        lambda build_id: store.put_part(build_id, "regions", None, b""),
+        lambda build_id: store.publish(build_id, {}, [("regions", None)], qosflow_version="1"),
+        store.model,
+        store.model_parts,
+        lambda model_id: store.model_part(model_id, "regions"),
+        lambda model_id: store.add_recommendation(RecommendationRecord(model_id, "w", {}, {}, "feasible")),
+        store.recommendation,
+        store.outcomes,
+        lambda recommendation_id: store.add_outcome(recommendation_id, {}),
+    ):
+        with pytest.raises(NotFoundError, match=r"There is no (build|model|recommendation)"):
+            call(identifier)
+
+
+def test_an_identifier_may_be_spelled_in_capitals(store: Store, new_model) -> None:
+    model = new_model(store)
+    assert store.model(model.model_id.upper()) == model
+
+
+def test_publishing_keeps_the_named_parts(store: Store, new_build) -> None:
+    build_id = new_build(store)
+    model = store.publish(build_id, {"best_s": 140.445}, [("regions", None)], qosflow_version="0.1.0")
+    assert model.version == 1
+    assert (model.workflow, model.qosflow_version) == ("genome", "0.1.0")
+    assert model.summary == {"best_s": 140.445}
+    assert model.options == store.build(build_id).options
+    assert model.inputs == store.build(build_id).inputs
+    assert model.created_at.utcoffset() == timedelta(0)
+    assert [(part.kind, part.scale) for part in store.model_parts(model.model_id)] == [("regions", None)]
+    assert store.model_part(model.model_id, "regions") == store.part(build_id, "regions")
+    assert store.build(build_id).model_id == model.model_id
+    assert store.model(model.model_id) == store.newest_model("genome") == model
+
+
+def test_a_published_build_does_not_change(store: Store, new_model, new_build) -> None:
+    build_id = new_build(store)
+    model = store.publish(build_id, {}, [("regions", None)], qosflow_version="0.1.0")
+    with pytest.raises(StoreError, match=f"published as model {model.model_id}"):
+        store.put_part(build_id, "regions", None, b"other")
+    assert store.part(build_id, "regions") == b"{}"
+
+
+def test_publishing_again_returns_the_same_model(store: Store, new_build) -> None:
+    build_id = new_build(store)
+    first = store.publish(build_id, {"try": 1}, [("regions", None)], qosflow_version="1")
+    again = store.publish(build_id, {"try": 2}, [("configurations", "2")], qosflow_version="2")
+    assert again == first
+    assert store.models("genome") == (first,)
+    store.purge_builds(timedelta(0))
+    assert store.publish(build_id, {"try": 3}, [("regions", None)], qosflow_version="3") == first
+    with pytest.raises(StoreError, match="is published"):
+        store.put_part(build_id, "regions", None, b"other")
+
+
+def test_a_model_without_all_its_parts_is_not_published(store: Store, new_build) -> None:
+    build_id = new_build(store)
+    with pytest.raises(NotFoundError, match="no part times at scale 2"):
+        store.publish(build_id, {}, [("regions", None), ("times", "2")], qosflow_version="1")
+    with pytest.raises(StoreError, match="at least one part"):
+        store.publish(build_id, {}, [], qosflow_version="1")
+    assert store.models() == ()
+    assert store.build(build_id).model_id is None
+    store.put_part(build_id, "times", "2", b"now there")
+    model = store.publish(build_id, {}, [("regions", None), ("times", "2")], qosflow_version="1")
+    assert model.version == 1
+
+
+def test_a_part_named_twice_is_kept_once(store: Store, new_build) -> None:
+    model = store.publish(new_build(store), {}, [("regions", None), ("regions", None)], qosflow_version="1")
+    assert len(store.model_parts(model.model_id)) == 1
+
+
+def test_versions_count_up_for_each_workflow(store: Store, new_model) -> None:
+    published = [new_model(store, name) for name in ("genome", "ddmd", "genome", "genome", "ddmd")]
+    assert [model.version for model in published] == [1, 1, 2, 3, 2]
+    assert store.models() == tuple(reversed(published))
+    assert [model.version for model in store.models("genome")] == [3, 2, 1]
+    assert store.models("genome", limit=1) == (published[3],)
+    assert store.newest_model("ddmd") == published[4]
+
+
+def test_a_workflow_without_a_model_says_so(store: Store) -> None:
+    store.register_workflow("genome", "/bundles/genome")
+    with pytest.raises(NotFoundError, match=r"'genome' has no model yet.*pipeline"):
+        store.newest_model("genome")
+
+
+def test_old_builds_are_purged_and_models_stay(store: Store, new_build, new_model) -> None:
+    model = new_model(store)
+    builds = [new_build(store) for _ in range(45)]
+    assert store.purge_builds(timedelta(days=7)) == 0
+    assert store.part(builds[0], "regions") == b"{}"
+    assert store.purge_builds(timedelta(0)) == 46
+    for call in (store.build, store.list_parts, lambda build_id: store.part(build_id, "regions")):
+        with pytest.raises(NotFoundError, match="pipeline again"):
+            call(builds[0])
+    assert store.model_part(model.model_id, "configurations", "10") == b"ten nodes"
+    assert store.purge_builds(timedelta(0)) == 0
+
+
+@pytest.mark.parametrize("age", [timedelta(seconds=-1), 7, None])
+def test_an_impossible_age_is_refused(store: Store, age: timedelta) -> None:
+    with pytest.raises(StoreError, match="older_than"):
+        store.purge_builds(age)
+
+
+def test_a_recommendation_is_read_back(store: Store, new_recommendation) -> None:
+    record = new_recommendation(
+        store,
+        status="infeasible",
+        dag_id="genome_local",
+        run_id="manual__1",
+        task_id="recommend",
+        try_number=2,
+    )
+    assert store.recommendation(record.recommendation_id) == record
+    assert record.status == "infeasible"
+    assert record.try_number == 2
+    assert record.answer == {"nodes": 10, "tiers": {"individuals": "beegfs"}}
+
+
+def test_recommendations_are_listed_newest_first(store: Store, new_recommendation) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    records = [
+        new_recommendation(store, name, created_at=start + timedelta(seconds=at))
+        for name, at in (("genome", 3), ("ddmd", 1), ("genome", 2), ("genome", 2))
+    ]
+    listed = store.recommendations()
+    assert [record.created_at.second for record in listed] == [3, 2, 2, 1]
+    assert all(record in listed for record in records)
+    assert store.recommendations(limit=2, offset=1) == listed[1:3]
+    assert store.recommendations(offset=4) == ()
+    assert store.recommendations("genome") == listed[:3]
+    assert store.recommendations("ddmd", limit=1) == listed[3:]
+
+
+def test_times_are_kept_in_utc(store: Store, new_recommendation) -> None:
+    local = datetime(2026, 7, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
+    record = new_recommendation(store, created_at=local)
+    for kept in (record, store.recommendation(record.recommendation_id)):
+        assert kept.created_at == local
+        assert kept.created_at.isoformat() == "2026-07-01T10:00:00.123456+00:00"
+
+
+def test_adding_a_recommendation_again_changes_nothing(store: Store, new_recommendation) -> None:
+    record = new_recommendation(store)
+    assert store.add_recommendation(record) == record
+    assert store.recommendations() == (record,)
+    with pytest.raises(StoreError, match="cannot change"):
+        store.add_recommendation(dataclasses.replace(record, status="infeasible"))
+    assert store.recommendation(record.recommendation_id) == record
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"status": "perhaps"}, "status"),
+        ({"created_at": datetime(2026, 1, 1)}, "time zone"),
+        ({"created_at": "yesterday"}, "time zone"),
+        ({"try_number": -1}, "try_number"),
+        ({"try_number": 2**31}, "try_number"),
+        ({"try_number": "1"}, "try_number"),
+        ({"dag_id": ""}, "dag_id"),
+        ({"run_id": "a\x00b"}, "run_id"),
+        ({"workflow": "ddmd"}, "its model is of 'genome'"),
+        ({"request": {"deadline_s": float("nan")}}, r"request\.deadline_s"),
+        ({"answer": None}, "answer"),
+        ({"recommendation_id": "mine"}, "recommendation 'mine'"),
+    ],
+)
+def test_an_impossible_recommendation_is_refused(store: Store, new_model, change, message) -> None:
+    model = new_model(store)
+    values = {
+        "model_id": model.model_id,
+        "workflow": "genome",
+        "request": {},
+        "answer": {},
+        "status": "feasible",
+    }
+    with pytest.raises(StoreError, match=message):
+        store.add_recommendation(RecommendationRecord(**(values | change)))
+    assert store.recommendations() == ()
+
+
+def test_outcomes_are_read_newest_first(store: Store, new_recommendation) -> None:
+    mine, other = new_recommendation(store), new_recommendation(store)
+    for measured_s in (150.5, 149.0, 151.25):
+        added = store.add_outcome(mine.recommendation_id, {"measured_s": measured_s})
+        assert added.recommendation_id == mine.recommendation_id
+        assert added.created_at.utcoffset() == timedelta(0)
+    store.add_outcome(other.recommendation_id, {"measured_s": None})
+    outcomes = store.outcomes(mine.recommendation_id)
+    assert [outcome.outcome["measured_s"] for outcome in outcomes] == [151.25, 149.0, 150.5]
+    assert outcomes[0] == added
+    assert store.outcomes(mine.recommendation_id, limit=1) == outcomes[:1]
+    assert [outcome.outcome for outcome in store.outcomes(other.recommendation_id)] == [{"measured_s": None}]
+
+
+def test_a_recommendation_without_outcomes_has_none(store: Store, new_recommendation) -> None:
+    assert store.outcomes(new_recommendation(store).recommendation_id) == ()
+
+
+def test_what_is_stored_is_a_copy(store: Store, new_build) -> None:
+    options = {"scales": [2, 5]}
+    store.register_workflow("genome", "/bundles/genome")
+    build_id = store.create_build("genome", options, {})
+    options["scales"].append(10)
+    store.build(build_id).options["scales"].append(20)
+    assert store.build(build_id).options == {"scales": [2, 5]}
+
+    summary = {"rules": ["a"]}
+    model = store.publish(new_build(store), summary, [("regions", None)], qosflow_version="1")
+    summary["rules"].append("b")
+    model.summary["rules"].append("c")
+    model.inputs.clear()
+    assert store.model(model.model_id).summary == {"rules": ["a"]}
+    assert store.models()[0].inputs == {"workflow.yaml": "0123456789abcdef" * 4}
+
+    answer = {"tiers": {"individuals": "ssd"}}
+    record = store.add_recommendation(RecommendationRecord(model.model_id, "genome", {}, answer, "feasible"))
+    for mine in (answer, record.answer, store.recommendation(record.recommendation_id).answer):
+        mine["tiers"]["individuals"] = "tmpfs"
+    assert store.recommendations()[0].answer == {"tiers": {"individuals": "ssd"}}
+
+    outcome = {"stages": []}
+    store.add_outcome(record.recommendation_id, outcome).outcome["stages"].append(1)
+    outcome["stages"].append(2)
+    assert store.outcomes(record.recommendation_id)[0].outcome == {"stages": []}
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001, 10**9, None, 1.5, "5", True])
+def test_listings_are_bounded(store: Store, new_recommendation, limit: int) -> None:
+    record = new_recommendation(store)
+    build_id = store.create_build("genome", {}, {})
+    for call in (
+        lambda: store.list_workflows(limit),
+        lambda: store.list_parts(build_id, limit),
+        lambda: store.models(limit=limit),
+        lambda: store.model_parts(record.model_id, limit),
+        lambda: store.recommendations(limit=limit),
+        lambda: store.outcomes(record.recommendation_id, limit),
+    ):
+        with pytest.raises(StoreError, match="limit is"):
+            call()
+
+
+@pytest.mark.parametrize("offset", [-1, 2**31, 0.5, None])
+def test_an_impossible_offset_is_refused(store: Store, offset: int) -> None:
+    with pytest.raises(StoreError, match="offset is"):
+        store.recommendations(offset=offset)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_unknown_is_null_not_nan(store: Store, new_recommendation, new_build, value: float) -> None:
+    record = new_recommendation(store)
+    build_id = new_build(store)
+    payload = {"stages": [{"seconds": 1.0}, {"seconds": value}]}
+    for call, name in (
+        (lambda: store.create_build("genome", payload, {}), "options"),
+        (lambda: store.publish(build_id, payload, [("regions", None)], qosflow_version="1"), "summary"),
+        (lambda: store.add_outcome(record.recommendation_id, payload), "outcome"),
+    ):
+        with pytest.raises(StoreError, match=rf"{name}\.stages\[1\]\.seconds is .*None"):
+            call()
+    assert store.build(build_id).model_id is None
+    assert store.outcomes(record.recommendation_id) == ()
+
+
+def test_threads_may_share_a_store(store: Store, new_build) -> None:
+    store.register_workflow("genome", "/bundles/genome")
+
+    def work(number: int) -> int:
+        build_id = new_build(store)
+        store.put_part(build_id, "times", str(number), str(number).encode())
+        assert store.part(build_id, "times", str(number)) == str(number).encode()
+        return store.publish(build_id, {}, [("times", str(number))], qosflow_version="1").version
+
+    with ThreadPoolExecutor(8) as threads:
+        versions = list(threads.map(work, range(24)))
+    assert sorted(versions) == list(range(1, 25))
+
+
+def test_one_build_published_by_many_is_one_model(store: Store, new_build) -> None:
+    build_id = new_build(store)
+
+    def publish(_: int) -> str:
+        return store.publish(build_id, {}, [("regions", None)], qosflow_version="1").model_id
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(publish, range(16)))) == 1
+    assert len(store.models()) == 1
+
+
+def test_a_closed_store_refuses(store: Store) -> None:
+    store.ping()
+    store.close()
+    store.close()
+    for call in (store.ping, store.list_workflows, lambda: store.register_workflow("genome", "/bundles")):
+        with pytest.raises(StoreError, match="closed"):
+            call()
