@@ -21,6 +21,7 @@ from qosflow_airflow.store.queries import queries
 Row = dict[str, Any]
 
 _SCHEME = re.compile(r"^(?P<name>[A-Za-z][A-Za-z0-9]*)(\+[A-Za-z0-9]+)?://")
+_URL_CURE = "Give postgresql://user:password@host:port/database, odd characters percent-encoded."
 _MIGRATE = "Run `qosflow db upgrade`."
 
 
@@ -40,10 +41,12 @@ class Database:
             When it is neither. The text is never repeated: it may hold a password.
         """
         scheme = _SCHEME.match(url)
+        if "\x00" in url:
+            raise StoreError("The database URL holds a NUL character.", cure=_URL_CURE)
         if scheme is not None and scheme["name"].lower() not in ("postgresql", "postgres"):
             raise StoreError(
                 f"A {scheme['name']}:// URL is no Postgres database.",
-                cure="Give postgresql://user:password@host:port/database.",
+                cure=_URL_CURE,
             )
         try:
             parameters = extensions.parse_dsn(_SCHEME.sub("postgresql://", url, count=1))
@@ -51,7 +54,7 @@ class Database:
             # The driver's message repeats the text, so it must not be chained either.
             raise StoreError(
                 "The database URL cannot be read.",
-                cure="Give postgresql://user:password@host:port/database, odd characters percent-encoded.",
+                cure=_URL_CURE,
             ) from None
         return cls(parameters)
 
@@ -282,5 +285,5 @@ def _roll_back(connection: extensions.connection) -> None:
 
 
 def _first_line(error: psycopg2.Error) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if line.endswith((".", "!", "?")) else line + "."

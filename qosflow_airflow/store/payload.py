@@ -104,7 +104,8 @@ def _scalar(value: object, where: str) -> str:
 def _fixed_point(value: float, where: str) -> str:
     if not math.isfinite(value):
         raise StoreError(f"{where} is {value}, not JSON.", cure="Write None for what is unknown.")
-    text = format(Decimal(float.__repr__(value)), "f")
+    # Adding zero drops the sign of -0.0, which Postgres does not keep.
+    text = format(Decimal(float.__repr__(value + 0.0)), "f")
     return text if "." in text else text + ".0"
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection as PostgresConnection
+from psycopg2 import extensions
 
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
 from qosflow_airflow.store.memory import MemoryStore
@@ -78,7 +78,7 @@ def postgres(open_postgres: OpenStore) -> PostgresStore:
 
 
 @pytest.fixture
-def raw(url: str) -> Iterator[PostgresConnection]:
+def raw(url: str) -> Iterator[extensions.connection]:
     """A connection beside the store's own, to look and to interfere."""
     connection = psycopg2.connect(url)
     yield connection

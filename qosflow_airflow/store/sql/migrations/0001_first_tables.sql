@@ -47,7 +47,7 @@ create table qosflow.models (
 );
 comment on table qosflow.models is 'Published model versions. Rows never change.';
 comment on column qosflow.models.build_id is 'No foreign key: the build may be purged.';
-create index models_created_at on qosflow.models (created_at);
+create index models_created_at on qosflow.models (created_at, version);
 
 create table qosflow.model_parts (
     model_id uuid not null references qosflow.models (model_id),
