@@ -58,7 +58,7 @@ class EmbeddedPostgres:
         :class:`SetupError` with the end of the server's log when it does not come up within a minute.
         """
         if self.is_running():
-            return self._url(self.running_port(), password)
+            return server_url(self.running_port(), password)
         if not self.data.exists():
             self._create_data(password)
         settings = {
@@ -75,7 +75,7 @@ class EmbeddedPostgres:
                 f"The embedded Postgres did not start. The end of {self.log}:\n{_tail(self.log)}",
                 "Cure what the log names, or use your own server: QOSFLOW_POSTGRES_URL=postgresql://...",
             )
-        return self._url(port, password)
+        return server_url(port, password)
 
     def stop(self) -> bool:
         """Stop the server, politely for half a minute and then at once; return whether one ran."""
@@ -131,8 +131,10 @@ class EmbeddedPostgres:
                 extra_groups=[] if self.account else None,
             ).returncode
 
-    def _url(self, port: int, password: str) -> str:
-        return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}"
+
+def server_url(port: int, password: str) -> str:
+    """Return the URL of an embedded server, without a database."""
+    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}"
 
 
 def prepare_postgres(folder: Path, environ: Mapping[str, str]) -> EmbeddedPostgres:

@@ -79,7 +79,9 @@ class Settings:
     secret_key: str = ""
     fernet_key: str = ""
     postgres_url: str = ""  # the user's own server; empty: the embedded one
-    airflow_databases: list[str] = field(default_factory=list)  # metadata databases that are ours
+    airflow_database: str = "airflow"
+    qosflow_database: str = "qosflow"
+    airflow_schemas: dict[str, str] = field(default_factory=dict)  # our metadata databases and their schema
 
 
 def locate_state(environ: Mapping[str, str]) -> StateFolder:

@@ -1,0 +1,174 @@
+"""The four Airflow services on this machine: their environment, start, health and stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from console import SetupError, say
+from databases import Databases
+from processes import ManagedProcess, stop_processes
+from state import ROOT, Settings, StateFolder
+
+# Without log servers (-s): they listen on every address, and here the web server reads the files itself.
+COMMANDS = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "-s"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "-s"),
+}
+START_LIMIT_S = 180.0
+STOP_GRACE_S = 30.0
+
+# What each part is called in Airflow's health report.
+HEALTH_PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+
+# No proxy ever stands between us and 127.0.0.1, whatever the environment says.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class AirflowServices:
+    """One Airflow: where its state lies, the environment it runs in, and the URL it answers on."""
+
+    state: StateFolder
+    environment: Mapping[str, str]
+    url: str
+
+    @property
+    def password(self) -> str:
+        """The administrator's password."""
+        return str(json.loads(self.state.passwords.read_text(encoding="utf-8"))["admin"])
+
+    def start(self) -> None:
+        """Start the services that do not run, and wait until Airflow reports all four as healthy."""
+        managed = managed_services(self.state)
+        missing = [one for one in managed if not one.find()]
+        mark = self.state.processes / "environment.sha256"
+        same = mark.exists() and mark.read_text(encoding="utf-8") == self._fingerprint()
+        if len(missing) < len(managed) and not same:
+            say("Airflow: settings have changed, restarting all services")
+            stop_processes(managed, STOP_GRACE_S)
+            missing = managed
+        if missing:
+            say(f"Airflow: starting {', '.join(one.name for one in missing)}")
+        mark.write_text(self._fingerprint(), encoding="utf-8")
+        for one in missing:
+            program = str(Path(sys.executable).with_name("airflow"))
+            one.start([program, *COMMANDS[one.name]], {**os.environ, **self.environment})
+        self._wait_until_healthy(managed)
+
+    def health(self) -> dict[str, str]:
+        """Return Airflow's own report, part to status; empty while the web server does not answer."""
+        try:
+            with _DIRECT.open(f"{self.url}/api/v2/monitor/health", timeout=10) as answer:
+                report = json.load(answer)
+        except (OSError, ValueError):
+            return {}
+        return {part: report.get(part, {}).get("status") or "starting" for part in HEALTH_PARTS}
+
+    def _fingerprint(self) -> str:
+        # PATH and the like differ between terminals and make no other Airflow.
+        ours = {
+            name: value for name, value in self.environment.items() if name.startswith(("AIRFLOW", "QOSFLOW"))
+        }
+        return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
+
+    def _wait_until_healthy(self, managed: list[ManagedProcess]) -> None:
+        started = time.monotonic()
+        shown = ""
+        while True:
+            health = self.health()
+            waiting = ", ".join(part for part in HEALTH_PARTS if health.get(part) != "healthy")
+            for one in managed:
+                if not one.find():
+                    raise SetupError(
+                        f"The {one.name} has ended. The end of {one.log}:\n{one.log_tail()}",
+                        "Cure what the log names, then try again: ./setup.sh down && ./setup.sh up",
+                    )
+            elapsed_s = time.monotonic() - started
+            if not waiting:
+                say(f"  {elapsed_s:3.0f} s  all healthy")
+                return
+            if elapsed_s > START_LIMIT_S:
+                raise SetupError(
+                    f"Airflow is not healthy after {START_LIMIT_S:.0f} s; missing: {waiting}.",
+                    f"Look into the logs in {self.state.logs}; then: ./setup.sh down && ./setup.sh up",
+                )
+            if waiting != shown:
+                say(f"  {elapsed_s:3.0f} s  waiting for {waiting}")
+                shown = waiting
+            time.sleep(1)
+
+
+def managed_services(state: StateFolder) -> list[ManagedProcess]:
+    """Return the four services of a state folder, running or not."""
+    run, logs = state.processes, state.logs
+    return [ManagedProcess(name, run / f"{name}.json", logs / f"{name}.log") for name in COMMANDS]
+
+
+def stop_services(state: StateFolder) -> list[str]:
+    """Stop the services by process id and return the names of those that ran."""
+    return stop_processes(managed_services(state), STOP_GRACE_S)
+
+
+def airflow_environment(
+    state: StateFolder, settings: Settings, databases: Databases, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables that make any Airflow or ``qosflow`` command part of this installation.
+
+    Addresses, secrets and folders are always ours; what only tunes is taken from ``environ`` where it is set.
+    """
+    url = f"http://127.0.0.1:{settings.api_port}"
+    no_proxy = _with_loopback(environ.get("NO_PROXY") or environ.get("no_proxy") or "")
+    tuning = {
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": str(max(4, os.cpu_count() or 1)),
+        "AIRFLOW__API__WORKERS": "1",
+        # A new or changed Dag file is seen within seconds.
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+    }
+    return {
+        **{name: environ.get(name, value) for name, value in tuning.items()},
+        "PATH": _with_programs(environ.get("PATH") or os.defpath),
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "QOSFLOW_HOME": str(state.path),
+        "AIRFLOW_HOME": str(state.airflow),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__FERNET_KEY": settings.fernet_key,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(state.passwords),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": databases.url(databases.airflow, "postgresql+psycopg2"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": databases.asyncpg_url(databases.airflow),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(settings.api_port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__SECRET_KEY": settings.secret_key,
+        "AIRFLOW__API_AUTH__JWT_SECRET": settings.jwt_secret,
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(state.airflow / "logs"),
+        "AIRFLOW__QOSFLOW__BUNDLE_ROOTS": str(state.bundles),
+        "AIRFLOW_CONN_QOSFLOW_DEFAULT": databases.url(databases.qosflow),
+    }
+
+
+def _with_programs(path: str) -> str:
+    # Tasks that call python or qosflow get those of this environment.
+    programs = str(Path(sys.executable).parent)
+    return path if path.split(os.pathsep)[0] == programs else f"{programs}{os.pathsep}{path}"
+
+
+def _with_loopback(no_proxy: str) -> str:
+    names = [name.strip() for name in no_proxy.split(",") if name.strip()]
+    return ",".join([*names, *(name for name in ("127.0.0.1", "localhost") if name not in names)])

@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# One command to try, run and test QoSFlow; see usage below. The environment is made here, the rest in scripts/.
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+VENV="${QOSFLOW_VENV:-$ROOT/.venv}"
+EXTRAS="embedded,dev"
+
+usage() {
+    cat <<'USAGE'
+Usage: ./setup.sh COMMAND
+
+  demo         bring everything up, measure and trace a small workflow, let QoSFlow choose its storage tiers for a
+               deadline, run it on them, and compare predicted with measured time
+  up           start Postgres and Airflow (api-server, scheduler, dag-processor, triggerer) on this machine only
+  down         stop them; the data stay
+  status       what runs, whether it is healthy, and where to log in
+  airflow ...  any Airflow command in that environment, for example: ./setup.sh airflow dags list
+  qosflow ...  any QoSFlow command in that environment, for example: ./setup.sh qosflow models
+  test ...     lint, types, architecture and all tests; arguments go to pytest
+  lock         remake constraints/ (newest versions that fit together)
+  help         this text
+
+Each command makes the Python environment first where it is missing or out of date.
+
+Environment variables:
+  QOSFLOW_HOME              state folder; default .qosflow in this folder. Nothing outside it is written.
+  QOSFLOW_POSTGRES_URL      your own server instead of the embedded one: postgresql://user:password@host:port
+                            (remembered; the value "embedded" goes back). Its user may create databases, or the
+                            databases exist already. A database in the URL is used for creating ours only.
+  QOSFLOW_AIRFLOW_DATABASE  name of Airflow's metadata database there; default airflow
+  QOSFLOW_DATABASE          name of QoSFlow's database there; default qosflow
+  QOSFLOW_POSTGRES_ACCOUNT  as root: the account that runs the embedded Postgres; default postgres, else a new one
+  QOSFLOW_PORT              port of the web page on 127.0.0.1; default a free one
+  QOSFLOW_PYTHON            the Python to use, 3.11 to 3.13; default the newest of these that works
+  QOSFLOW_VENV              folder of the Python environment; default .venv in this folder
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+
+fail() { # fail MESSAGE CURE
+    printf '\nsetup: %s\n       %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+# Succeeds for a Python of the right age that can make environments. A shim may exist and still not run.
+is_suitable_python() {
+    "$1" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+}
+
+find_python() {
+    local candidate
+    if [ -n "${QOSFLOW_PYTHON:-}" ]; then
+        is_suitable_python "$QOSFLOW_PYTHON" || fail \
+            "QOSFLOW_PYTHON=$QOSFLOW_PYTHON does not run, is not Python 3.11 to 3.13, or lacks the module venv." \
+            "Name another, or leave QOSFLOW_PYTHON out."
+        printf '%s\n' "$QOSFLOW_PYTHON"
+        return
+    fi
+    for candidate in python3.13 python3.12 python3.11 python3 python; do
+        if command -v "$candidate" >/dev/null && is_suitable_python "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    fail "No Python 3.11, 3.12 or 3.13 with the module venv was found on PATH." \
+        "Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name one: QOSFLOW_PYTHON=/path/to/python"
+}
+
+# What the environment was made from. When it changes, the environment is out of date.
+environment_mark() {
+    { printf '%s\n' "$ROOT" "$EXTRAS" && cat "$ROOT/setup.py" "$ROOT"/constraints/*.txt; } | cksum
+}
+
+ensure_environment() {
+    local mark python release
+    mark="$(environment_mark)"
+    if [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/.qosflow" 2>/dev/null)" = "$mark" ] &&
+        "$VENV/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
+    if [ ! -e "$VENV" ]; then
+        python="$(find_python)"
+        say "Python: making the environment $VENV with $("$python" --version)"
+        "$python" -m venv "$VENV" || fail "The environment $VENV could not be made; see above." \
+            "Give a folder that you may write: QOSFLOW_VENV=/path/to/folder ./setup.sh $COMMAND"
+    elif ! is_suitable_python "$VENV/bin/python"; then
+        fail "The Python environment $VENV does not run, or is not Python 3.11 to 3.13." \
+            "Remove that folder and try again; it is made anew."
+    fi
+    [ -w "$ROOT" ] && [ -w "$VENV" ] || fail "$ROOT and $VENV must be writable to install into the environment." \
+        "Work in a clone of your own, or ask for the right to write there."
+    release="$("$VENV/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    say "Python: installing the versions of constraints/constraints-$release.txt (a minute or two)"
+    # The list of what was installed goes to the log only.
+    install_packages "$ROOT/constraints/constraints-$release.txt" 2>&1 | tee "$VENV/install.log" |
+        sed -e '/^ [-+~] /d' || fail "The packages could not be installed; see above." "$(installation_cure)"
+    printf '%s\n' "$mark" >"$VENV/.qosflow"
+}
+
+# uv is several times faster. Where it cannot be had, or cannot reach what pip can, pip does the same.
+install_packages() {
+    local python="$VENV/bin/python"
+    "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip
+    if "$python" -m pip install --quiet --disable-pip-version-check --constraint "$1" uv &&
+        "$python" -m uv pip install --python "$python" --constraint "$1" --editable "$ROOT[$EXTRAS]"; then
+        return
+    fi
+    say "Python: uv could not install the packages; pip tries"
+    "$python" -m pip install --disable-pip-version-check --constraint "$1" --editable "$ROOT[$EXTRAS]"
+}
+
+installation_cure() {
+    if grep -qiE "(gcc|g\+\+|clang|\bcc\b|compiler).*(not found|no such file|cannot be found|failed)" "$VENV/install.log"; then
+        say "A package had to be compiled and there is no compiler: install one (Debian: apt-get install" \
+            "build-essential), or use a Python for which all packages come ready made (QOSFLOW_PYTHON)."
+    else
+        say "Check the network, the disk's free space, and the package index that pip uses (pip config list);" \
+            "what was said is in $VENV/install.log."
+    fi
+}
+
+bringup() {
+    exec "$VENV/bin/python" "$ROOT/scripts/bringup.py" "$@"
+}
+
+# Every check runs, whatever the others found; the tests come last, so that their summary is the last line.
+run_tests() {
+    local broken=""
+    cd "$ROOT"
+    export PATH="$VENV/bin:$PATH"
+    check() {
+        say "== $*"
+        "$@" || broken="$broken, $1"
+    }
+    check ruff check .
+    check ruff format --check .
+    check mypy
+    check lint-imports --no-logo
+    [ -z "$broken" ] || say "== failed: ${broken#, } (the tests follow)"
+    say "== pytest"
+    "$VENV/bin/python" -m pytest -n auto --dist loadfile "$@" || exit
+    [ -z "$broken" ]
+}
+
+COMMAND="${1:-help}"
+[ "$#" -eq 0 ] || shift
+case "$COMMAND" in
+    demo | up | down | status)
+        [ "$#" -eq 0 ] || fail "./setup.sh $COMMAND takes no arguments." "See ./setup.sh help."
+        ensure_environment
+        bringup "$COMMAND"
+        ;;
+    airflow | qosflow)
+        ensure_environment >&2
+        bringup run "$COMMAND" "$@"
+        ;;
+    test)
+        ensure_environment
+        run_tests "$@"
+        ;;
+    lock)
+        ensure_environment
+        exec "$VENV/bin/python" "$ROOT/scripts/lock.py"
+        ;;
+    help | -h | --help)
+        usage
+        ;;
+    *)
+        usage >&2
+        fail "There is no command '$COMMAND'." "See the list above."
+        ;;
+esac
