@@ -25,7 +25,9 @@ def check_priced(catalog: TierCatalog) -> float:
         When no price is known, or a tier has a storage price, which needs volumes that a model does not hold.
     """
     if catalog.node.price_per_hour is None:
-        raise RequestError("the price of a node-hour is not known", cure="Set `node: price_per_hour` in tiers.yaml.")
+        raise RequestError(
+            "the price of a node-hour is not known", cure="Set `node: price_per_hour` in tiers.yaml."
+        )
     for tier in catalog.tiers:
         if tier.price_per_gib_hour:
             raise RequestError(

@@ -1,7 +1,7 @@
 """Stage times from what a run moved and what the storage was measured to do.
 
-Time is volume over rate: all tasks' volume over their rate together for reads and writes, one node's share over one
-node's rate for copies.
+Time is volume over rate: all tasks' volume over their rate together for reads and writes, one node's share
+over one node's rate for copies.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def estimate_stage_times(
 ) -> StageTimes:
     """Return the stage times at ``nodes`` for every tier of the catalog.
 
-    A stage that the trace does not have is *unknown*; a traced stage without reads, without writes or without files
-    on one of its edges is *not observed* there; a tier without measured rates is *unknown*.
+    A stage that the trace does not have is *unknown*; a traced stage without reads, without writes or without
+    files on one of its edges is *not observed* there; a tier without measured rates is *unknown*.
     """
     return _Estimator(workflow, catalog, volumes, profile, nodes).estimate()
 
@@ -84,9 +84,7 @@ class _Estimator:
             return _FREE
         share_bytes = moved_bytes / min(self.nodes, stage.tasks)
         names = (self.catalog.tier(source).profile_name, self.catalog.tier(destination).profile_name)
-        estimate = self.profile.rate(
-            RateQuery("copy", *names, self.nodes, 1, COPY_ACCESS_BYTES, share_bytes)
-        )
+        estimate = self.profile.rate(RateQuery("copy", *names, self.nodes, 1, COPY_ACCESS_BYTES, share_bytes))
         return share_bytes / MIB / estimate.mib_s, estimate.provenance, 1
 
     def _compute(self, stage: Stage) -> _Time:

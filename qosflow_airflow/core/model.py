@@ -114,6 +114,4 @@ class Model:
             )
             for nodes, times in sorted(value["scales"].items(), key=lambda item: int(item[0]))
         )
-        return cls(
-            workflow, catalog, rules_named(value["rules"]), scales, value["inputs"], value["options"]
-        )
+        return cls(workflow, catalog, rules_named(value["rules"]), scales, value["inputs"], value["options"])

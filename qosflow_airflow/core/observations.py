@@ -29,11 +29,10 @@ COLUMNS: dict[str, str] = {
 
 ``operation`` is ``read`` or ``write``; ``task`` identifies the process; ``producer`` is the stage (or
 ``initial_data``) whose file is read, empty where not said; ``volume_bytes`` is what the task moved with this
-operation in all its files; ``file_bytes`` what it moved in this file and ``file_size_bytes`` how large the file
-is (both NaN where the trace does not say);
-``access_bytes`` the mean size of an access; ``io_s`` the task's seconds in this operation; ``tasks`` the
-stage's instances; ``nodes`` the run's node count; ``compute_s``, ``start_s`` and ``end_s`` NaN where not
-known; ``tier`` the storage type that the trace names.
+operation in all its files; ``file_bytes`` what it moved in this file and ``file_size_bytes`` how large the
+file is (both NaN where the trace does not say); ``access_bytes`` the mean size of an access; ``io_s`` the
+task's seconds in this operation; ``tasks`` the stage's instances; ``nodes`` the run's node count;
+``compute_s``, ``start_s`` and ``end_s`` NaN where not known; ``tier`` the storage type that the trace names.
 """
 
 

@@ -29,8 +29,8 @@ class Placement:
     Attributes
     ----------
     stages:
-        Per stage one row per task: ``stage``, ``index``, ``count``, ``tier``, ``nodes``, ``inputs`` (folder per
-        predecessor), ``output`` and ``env`` (the same as ``QOSFLOW_*`` variables).
+        Per stage one row per task: ``stage``, ``index``, ``count``, ``tier``, ``nodes``, ``inputs`` (folder
+        per predecessor), ``output`` and ``env`` (the same as ``QOSFLOW_*`` variables).
     stage_in:
         Per stage one row per copy that must be done before it runs: ``source``, ``destination`` and the tiers
         between them.
@@ -61,8 +61,8 @@ def place(
     TierError
         When a chosen tier has no mount.
     WorkflowError
-        When a stage has more tasks than ``max_rows``, or a name or folder holds Jinja delimiters, which Airflow
-        would render.
+        When a stage has more tasks than ``max_rows``, or a name or folder holds Jinja delimiters, which
+        Airflow would render.
     """
     planner = _Planner(workflow, catalog, configuration, recommendation_id, initial_data)
     for stage in workflow.stages:
@@ -130,11 +130,11 @@ class _Planner:
         if not kept or tier == home:
             return []
         folder = self._output_folder(stage.name)
-        return [self._copy(stage.name, stage.name, tier, home, folder, self._folder(home, "final", stage.name))]
+        return [
+            self._copy(stage.name, stage.name, tier, home, folder, self._folder(home, "final", stage.name))
+        ]
 
-    def _copy(
-        self, stage: str, of: str, source_tier: str, tier: str, source: str, destination: str
-    ) -> Row:
+    def _copy(self, stage: str, of: str, source_tier: str, tier: str, source: str, destination: str) -> Row:
         return {
             "stage": stage,
             "data_of": of,

@@ -1,9 +1,9 @@
 """Measured storage: the rate to expect for an operation, by interpolation between measured points.
 
-Rates are interpolated on a logarithmic scale, one axis after the other (nodes, tasks per node, access size, volume),
-between the two measured levels around the asked one. A cell that was not measured is bridged by its neighbours on
-the next axis, so the grid need not be full. Outside the measured range the nearest level counts, and the
-estimate says that it is extrapolated.
+Rates are interpolated on a logarithmic scale, one axis after the other (nodes, tasks per node, access size,
+volume), between the two measured levels around the asked one. A cell that was not measured is bridged by its
+neighbours on the next axis, so the grid need not be full. Outside the measured range the nearest level
+counts, and the estimate says that it is extrapolated.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ AXES = ("nodes", "tasks_per_node", "access_bytes", "volume_bytes")
 class RateQuery(NamedTuple):
     """A transfer whose rate is asked for: what is moved, where, by how many, in which pieces.
 
-    ``source`` and ``destination`` are names of the profile; they are equal for a read or a write. ``volume_bytes``
-    is what all tasks move together.
+    ``source`` and ``destination`` are names of the profile; they are equal for a read or a write.
+    ``volume_bytes`` is what all tasks move together.
     """
 
     operation: str
@@ -61,9 +61,11 @@ class StorageProfile:
         frame = self.rates.frame
         points = {}
         for key, rows in frame.groupby(["operation", "source_tier", "destination_tier"], sort=True):
-            # What an application sees goes through the page cache; direct I/O stands in where it is all there is.
+            operation, source, destination = (str(part) for part in key)
+            # What an application sees goes through the page cache; direct I/O stands in where it is all there
+            # is.
             rows = rows[~rows["direct"]] if not rows["direct"].all() else rows
-            points[key] = (
+            points[operation, source, destination] = (
                 np.log(rows[list(AXES)].to_numpy(dtype=np.float64)),
                 np.log(rows["rate_mib_s"].to_numpy(dtype=np.float64)),
             )

@@ -67,8 +67,8 @@ class QoSRequest:
     def parse(cls, values: Mapping[str, Any]) -> QoSRequest:
         """Build a request from loosely typed values, as a trigger form or rendered templates give them.
 
-        ``None``, the empty string and the words ``None`` and ``null`` mean "not asked". Tiers come as a list or
-        separated by commas; pins as a mapping or as ``stage=tier`` separated by commas.
+        ``None``, the empty string and the words ``None`` and ``null`` mean "not asked". Tiers come as a list
+        or separated by commas; pins as a mapping or as ``stage=tier`` separated by commas.
         """
         known = {"deadline_s", "max_nodes", "allow", "exclude", "pin", "objective"}
         if unknown := sorted(set(values) - known):
@@ -104,11 +104,13 @@ class QoSRequest:
             "objective": self.objective,
         }
 
-    def slacks(self, space: ConfigurationSpace, layouts: Layouts, nodes: int, makespan_s: FloatArray) -> Slacks:
+    def slacks(
+        self, space: ConfigurationSpace, layouts: Layouts, nodes: int, makespan_s: FloatArray
+    ) -> Slacks:
         """Return, per constraint that is asked for, how far each configuration is from breaking it.
 
-        A slack of at least 0 meets the constraint: seconds before the deadline, nodes to spare, minus the number
-        of stages on a tier that is not wanted.
+        A slack of at least 0 meets the constraint: seconds before the deadline, nodes to spare, minus the
+        number of stages on a tier that is not wanted.
         """
         slacks: dict[str, FloatArray] = {}
         if self.deadline_s is not None:
@@ -118,14 +120,14 @@ class QoSRequest:
         index = space.catalog.index
         if self.allow is not None:
             allowed = np.isin(layouts, [index[name] for name in self.allow])
-            slacks["allow"] = -np.sum(~allowed, axis=1, dtype=np.float64)
+            slacks["allow"] = 0.0 - (~allowed).sum(axis=1)
         if self.exclude:
             excluded = np.isin(layouts, [index[name] for name in self.exclude])
-            slacks["exclude"] = -np.sum(excluded, axis=1, dtype=np.float64)
+            slacks["exclude"] = 0.0 - excluded.sum(axis=1)
         if self.pin:
             stages = [space.workflow.index[stage] for stage in self.pin]
             tiers = np.array([index[tier] for tier in self.pin.values()], dtype=np.int8)
-            slacks["pin"] = -np.sum(layouts[:, stages] != tiers, axis=1, dtype=np.float64)
+            slacks["pin"] = 0.0 - (layouts[:, stages] != tiers).sum(axis=1)
         return slacks
 
 
@@ -144,7 +146,9 @@ def _number(name: str, value: Any) -> float | None:
             raise ValueError
         return float(value)
     except (TypeError, ValueError):
-        raise RequestError(f"{name} is {value!r}, not a number", cure="Give a number greater than 0.") from None
+        raise RequestError(
+            f"{name} is {value!r}, not a number", cure="Give a number greater than 0."
+        ) from None
 
 
 def _whole(name: str, value: Any) -> int | None:
@@ -152,7 +156,9 @@ def _whole(name: str, value: Any) -> int | None:
     if number is None:
         return None
     if not number.is_integer():
-        raise RequestError(f"{name} is {value!r}, not a whole number", cure="Give a whole number of at least 1.")
+        raise RequestError(
+            f"{name} is {value!r}, not a whole number", cure="Give a whole number of at least 1."
+        )
     return int(number)
 
 

@@ -1,6 +1,7 @@
 """The answer to a request: the best configuration there is, or why there is none.
 
-The optimum is exact: every configuration of every scale is evaluated, in blocks, so that memory stays bounded.
+The optimum is exact: every configuration of every scale is evaluated, in blocks, so that memory stays
+bounded.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.cost import check_priced, money, node_hours
-from qosflow_airflow.core.makespan import SPLIT, MakespanModel
+from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.rules import sentence
+from qosflow_airflow.core.schedule import SPLIT
 from qosflow_airflow.core.space import Configuration, Layouts
 from qosflow_airflow.core.transfer import FloatArray, Provenance
 
@@ -146,7 +148,9 @@ class _Search:
             rows = rows[objective[rows] <= border]
         rows = rows[np.lexsort((rows, makespan_s[rows], objective[rows]))[:wanted]]
         found = [
-            _Candidate(float(objective[row]), float(makespan_s[row]), nodes, first + int(row), layouts[row].copy())
+            _Candidate(
+                float(objective[row]), float(makespan_s[row]), nodes, first + int(row), layouts[row].copy()
+            )
             for row in rows
         ]
         kept = self._best.get(left_out, []) + found
@@ -205,7 +209,9 @@ def describe(model: Model, nodes: int, layout: NDArray[np.int8]) -> dict[str, An
     makespan_s = float(schedule.makespan_s[0])
     swaps = _swaps(model, makespans, layout, makespan_s)
     on_path = [
-        stage for stage, on in zip(model.workflow.stage_names, schedule.on_critical_path[0], strict=True) if on
+        stage
+        for stage, on in zip(model.workflow.stage_names, schedule.on_critical_path[0], strict=True)
+        if on
     ]
     limit_s = TOLERANCE * makespan_s
     return {
@@ -235,7 +241,7 @@ def describe(model: Model, nodes: int, layout: NDArray[np.int8]) -> dict[str, An
 def _swaps(
     model: Model, makespans: MakespanModel, layout: NDArray[np.int8], makespan_s: float
 ) -> dict[str, dict[str, float | None]]:
-    """Return the seconds gained (< 0) or lost by moving one stage to another tier; ``None`` where not known."""
+    """Return the seconds lost (below 0: gained) by moving each stage to each other tier."""
     changes: dict[str, dict[str, float | None]] = {stage: {} for stage in model.workflow.stage_names}
     places, rows = [], []
     for s, stage in enumerate(model.workflow.stage_names):
@@ -261,7 +267,11 @@ def _stage_seconds(model: Model, makespans: MakespanModel, layouts: Layouts) -> 
     edges = makespans.times.edges
     seconds = {}
     for s, stage in enumerate(model.workflow.stage_names):
-        into = [charges.into[0, e] + charges.out_of[0, e] for e, edge in enumerate(edges) if edge.consumer == stage]
+        into = [
+            charges.into[0, e] + charges.out_of[0, e]
+            for e, edge in enumerate(edges)
+            if edge.consumer == stage
+        ]
         flush = [
             charges.out_of[0, e]
             for e, edge in enumerate(edges)
@@ -350,7 +360,9 @@ def _caveats(answer: Mapping[str, Any]) -> list[str]:
 def _explain_infeasible(answer: Mapping[str, Any]) -> str:
     nearest = answer["nearest"]
     if nearest is None:
-        return "Nothing is feasible: no configuration has all the measurements it needs. Measure the missing ones."
+        return (
+            "Nothing is feasible: no configuration has all the measurements it needs. Measure those missing."
+        )
     tiers = ", ".join(f"{stage} on {tier}" for stage, tier in nearest["configuration"]["tiers"].items())
     asked = answer["request"]
     asked_words = ", ".join(f"{name} = {asked[name]}" for name in answer["binding"])

@@ -37,8 +37,8 @@ class Configuration:
 class ConfigurationSpace:
     """Every assignment of the catalog's tiers to the workflow's stages that the rules allow.
 
-    Layouts are enumerated in blocks, the first stage varying slowest and tiers in catalog order, so that memory
-    stays bounded whatever the size of the space.
+    Layouts are enumerated in blocks, the first stage varying slowest and tiers in catalog order, so that
+    memory stays bounded whatever the size of the space.
     """
 
     workflow: Workflow

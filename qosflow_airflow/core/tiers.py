@@ -58,8 +58,8 @@ class TierCatalog:
     Raises
     ------
     TierError
-        When there is no shared tier, a name is empty or given twice, ``home`` is not a shared tier, or a local
-        tier stands before a shared one.
+        When there is no shared tier, a name is empty or given twice, ``home`` is not a shared tier, or a
+        local tier stands before a shared one.
     """
 
     tiers: tuple[StorageTier, ...]

@@ -31,8 +31,8 @@ class Provenance(IntEnum):
 class TimeTable:
     """Seconds with their provenance; all arrays have one shape.
 
-    ``tasks_per_node`` is that of the measurement behind each value, -1 where there is none. ``seconds`` is NaN
-    where ``provenance`` is ``UNKNOWN``, or 0 where the rules under which the table was built count it so.
+    ``tasks_per_node`` is that of the measurement behind each value, -1 where there is none. ``seconds`` is
+    NaN where ``provenance`` is ``UNKNOWN``, or 0 where the rules under which the table was built count it so.
     """
 
     seconds: FloatArray

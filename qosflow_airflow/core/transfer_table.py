@@ -82,7 +82,7 @@ class TransferTable:
         return frozenset(name for name in self.tiers if f"{name}-{name}" in set(self.frame["consumer_tier"]))
 
     def rows(self, producer: str, consumer: str, source: str | None, destination: str | None) -> _Rows | None:
-        """Return the rows of a pair with the given tiers: ``None`` is any, ``tier-*`` any copy from the tier."""
+        """Return the rows of a pair on these tiers: ``None`` is any, ``tier-*`` any copy from the tier."""
         found = [
             rows
             for (have_source, have_destination), rows in self._groups.get((producer, consumer), {}).items()
@@ -245,7 +245,7 @@ def _combined(parts: list[_Time], combine: Callable[[list[float]], float]) -> tu
 
 
 def _edges(workflow: Workflow, rules: MakespanRules) -> tuple[Edge, ...]:
-    """Return the workflow's edges, with a final one for every stage of the last level where only that is flushed."""
+    """Return the workflow's edges; where only the last level is flushed, all its stages have a final one."""
     edges = workflow.edges
     if rules.flushes_every_final_output:
         return edges

@@ -61,7 +61,7 @@ class TracedVolumes:
         written = frame[frame["operation"] == "write"].groupby("file")["bytes"].sum()
         read = frame[frame["operation"] == "read"].groupby("file")
         sizes = read["file_size_bytes"].max().fillna(read["bytes"].max())
-        return {**sizes.to_dict(), **written.to_dict()}
+        return {str(name): float(size) for found in (sizes, written) for name, size in found.items()}
 
     def traced(self, stage: str) -> bool:
         """Whether the trace has any row of the stage."""
@@ -84,6 +84,11 @@ class TracedVolumes:
         files = self._final_files(edge.producer) if edge.consumer == FINAL_DATA else self._files_between(edge)
         return sum(sizes[name] for name in files) if files else None
 
+    def observed_pairs(self) -> set[tuple[str, str]]:
+        """Return the pairs of stages between which files were seen to flow."""
+        inner = [edge for edge in self.workflow.edges if {INITIAL_DATA, FINAL_DATA}.isdisjoint(edge)]
+        return {(edge.producer, edge.consumer) for edge in inner if self._files_between(edge)}
+
     def _files_between(self, edge: Edge) -> set[str]:
         frame = self._frame
         reads = frame[(frame["operation"] == "read") & (frame["stage"] == edge.consumer)]
@@ -91,7 +96,9 @@ class TracedVolumes:
             self._writers.get(name) or said or INITIAL_DATA
             for name, said in zip(reads["file"], reads["producer"], strict=True)
         ]
-        return {name for name, producer in zip(reads["file"], producers, strict=True) if producer == edge.producer}
+        return {
+            name for name, producer in zip(reads["file"], producers, strict=True) if producer == edge.producer
+        }
 
     def _final_files(self, stage: str) -> set[str]:
         frame = self._frame

@@ -1,0 +1,91 @@
+"""A whole space at one scale, evaluated: the table that a person opens and regions are fitted to."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.makespan import MakespanModel
+from qosflow_airflow.core.recommend import state_of
+from qosflow_airflow.core.schedule import SPLIT, Schedule
+from qosflow_airflow.core.space import ConfigurationSpace, Layouts
+from qosflow_airflow.core.transfer import FloatArray
+
+KEPT = ("layouts", "makespan_s", "provenance", "split_s", "on_critical_path")
+"""The arrays that are stored; the rest follows from the stage times."""
+
+
+@dataclass(frozen=True)
+class EvaluatedConfigurations:
+    """Every valid layout of a space at one node count, with what it takes.
+
+    Axes: C configurations, S stages. ``layouts`` is C x S, ``split_s`` C x 4, ``on_critical_path`` C x S.
+    """
+
+    nodes: int
+    layouts: Layouts
+    makespan_s: FloatArray
+    provenance: NDArray[np.int8]
+    split_s: FloatArray
+    on_critical_path: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.layouts)
+
+    def states(self) -> dict[str, int]:
+        """Return how many configurations are in each state."""
+        words = [
+            state_of(p, m) for p, m in zip(self.provenance.tolist(), self.makespan_s.tolist(), strict=True)
+        ]
+        return {word: words.count(word) for word in sorted(set(words))}
+
+    def to_bytes(self) -> bytes:
+        """Return the arrays as a compressed archive, the inverse of :meth:`from_bytes`."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, nodes=self.nodes, **{name: getattr(self, name) for name in KEPT})
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> EvaluatedConfigurations:
+        """Build the value from what :meth:`to_bytes` returned."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return cls(nodes=int(arrays["nodes"]), **{name: arrays[name] for name in KEPT})
+
+
+def evaluate_space(model: MakespanModel) -> EvaluatedConfigurations:
+    """Evaluate every layout that the rules allow, block by block."""
+    space = ConfigurationSpace(model.workflow, model.catalog, model.rules)
+    parts: list[tuple[Layouts, Schedule]] = [(layouts, model.schedule(layouts)) for layouts in space.blocks()]
+    return EvaluatedConfigurations(
+        nodes=model.times.nodes,
+        layouts=np.concatenate([layouts for layouts, _ in parts]),
+        makespan_s=np.concatenate([schedule.makespan_s for _, schedule in parts]),
+        provenance=np.concatenate([schedule.provenance for _, schedule in parts]),
+        split_s=np.concatenate([schedule.split_s for _, schedule in parts]),
+        on_critical_path=np.concatenate([schedule.on_critical_path for _, schedule in parts]),
+    )
+
+
+def configuration_frame(model: MakespanModel, layouts: Layouts) -> pd.DataFrame:
+    """Return layouts with their makespans as a table, one row each.
+
+    Columns: ``nodes``, ``tier_<stage>``, under a level barrier ``in_<k>``, ``exec_<k>`` and ``out_<k>`` per
+    level, ``movement_s``, ``shared_io_s``, ``local_io_s`` and ``compute_s`` (they add up to the makespan),
+    ``makespan_s``, ``critical_path``, ``state``.
+    """
+    schedule = model.schedule(layouts)
+    tiers = np.array(model.catalog.names, dtype=object)[layouts]
+    columns: dict[str, object] = {"nodes": np.full(len(layouts), model.times.nodes)}
+    columns |= {f"tier_{stage}": tiers[:, s] for s, stage in enumerate(model.workflow.stage_names)}
+    for phase, seconds in (schedule.level_s or {}).items():
+        columns |= {f"{phase}_{level}": seconds[:, k] for k, level in enumerate(model.workflow.levels)}
+    columns |= {f"{part}_s": schedule.split_s[:, p] for p, part in enumerate(SPLIT)}
+    columns["makespan_s"] = schedule.makespan_s
+    columns["critical_path"] = schedule.critical_paths()
+    states = zip(schedule.provenance.tolist(), schedule.makespan_s.tolist(), strict=True)
+    columns["state"] = [state_of(provenance, makespan_s) for provenance, makespan_s in states]
+    return pd.DataFrame(columns)

@@ -1,0 +1,426 @@
+"""The offline steps, from a bundle to a published model; each takes a store and ids, and returns ids.
+
+    open_build -> project -> estimate -> cost -> regions (once per scale) -> publish
+
+``qosflow build`` and the pipeline Dag run the same steps. Between two steps everything lies in the store as
+parts of the build, so that a step may run on any worker and be tried again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from qosflow_airflow import __version__
+from qosflow_airflow.core.configurations import EvaluatedConfigurations, configuration_frame, evaluate_space
+from qosflow_airflow.core.estimate import estimate_stage_times
+from qosflow_airflow.core.frames import frame_from_bytes, frame_to_bytes
+from qosflow_airflow.core.makespan import MakespanModel
+from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, rules_named
+from qosflow_airflow.core.model import Model, ScaleModel
+from qosflow_airflow.core.observations import IOObservations
+from qosflow_airflow.core.policies import policy_qualities
+from qosflow_airflow.core.profile import StorageProfile
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.rates import StorageRates
+from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
+from qosflow_airflow.core.regions import RegionSet, fit_regions
+from qosflow_airflow.core.scaling import check_scale
+from qosflow_airflow.core.scaling import project as project_observations
+from qosflow_airflow.core.space import MAX_LAYOUTS, ConfigurationSpace
+from qosflow_airflow.core.tiers import TierCatalog
+from qosflow_airflow.core.transfer import StageTimes
+from qosflow_airflow.core.transfer_table import TransferTable, stage_times
+from qosflow_airflow.core.volumes import TracedVolumes
+from qosflow_airflow.core.workflow import Workflow
+from qosflow_airflow.exceptions import BundleError, MeasurementError, NotFoundError, RequestError
+from qosflow_airflow.readers.bundle import Bundle, check_inside, read_bundle
+from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
+from qosflow_airflow.store.memory import MemoryStore
+from qosflow_airflow.store.model_folder import write_model_folder
+
+JSON = "application/json"
+ARRAYS = "application/x-npz"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build may be asked for.
+
+    ``scales`` are node counts, by default those that the observations name. ``tiers`` are the tiers to
+    consider, by default all of ``tiers.yaml`` or of the transfer times. ``transfer_times`` is a table of
+    transfer times to use instead of an estimate from observations and rates.
+    """
+
+    scales: tuple[int, ...] | None = None
+    tiers: tuple[str, ...] | None = None
+    rules: MakespanRules = COMPLETE
+    transfer_times: str | None = None
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> BuildOptions:
+        """Build options from loosely typed values, as a trigger form or a command line gives them."""
+        asked = {name: value for name, value in values.items() if value not in (None, "", [], ())}
+        if unknown := sorted(set(asked) - {"scales", "tiers", "rules", "transfer_times", "name"}):
+            raise RequestError(f"unknown options {', '.join(unknown)}")
+        scales = asked.get("scales")
+        tiers = asked.get("tiers")
+        return cls(
+            scales=None if scales is None else _whole_numbers(scales),
+            tiers=None if tiers is None else tuple(_listed(tiers)),
+            rules=rules_named(str(asked.get("rules", COMPLETE.name))),
+            transfer_times=asked.get("transfer_times"),
+            name=asked.get("name"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON that :meth:`parse` reads back."""
+        return {
+            "scales": None if self.scales is None else list(self.scales),
+            "tiers": None if self.tiers is None else list(self.tiers),
+            "rules": self.rules.name,
+            "transfer_times": self.transfer_times,
+            "name": self.name,
+        }
+
+
+class OpenedBuild(NamedTuple):
+    """A build whose inputs are read, checked and stored."""
+
+    build_id: str
+    workflow: str
+    scales: tuple[int, ...]
+
+
+class LoadedModel(NamedTuple):
+    """A model version with what it holds."""
+
+    version: ModelVersion
+    model: Model
+
+
+def resolve_bundle(value: str, roots: Sequence[str], store: Store) -> Path:
+    """Return the folder of a bundle: a path, or the name of a registered workflow.
+
+    Raises
+    ------
+    BundleError
+        When the folder is not below one of ``roots``.
+    """
+    if "/" not in value and "\\" not in value:
+        try:
+            value = store.workflow(value).bundle_path
+        except NotFoundError:
+            raise BundleError(
+                f"no workflow is registered as {value!r}",
+                cure="Give the path of a bundle, or register the workflow with `qosflow build BUNDLE --store`.",
+            ) from None
+    return check_inside(Path(value), [Path(root) for root in roots])
+
+
+def open_build(store: Store, bundle: Path, options: BuildOptions) -> OpenedBuild:
+    """Read and check a bundle, and store what the other steps need; nothing when the bundle is wrong."""
+    found = read_bundle(
+        bundle,
+        transfer_times=None if options.transfer_times is None else _find(bundle, options.transfer_times),
+        tiers=options.tiers,
+    )
+    workflow = found.workflow
+    if options.name:
+        workflow = Workflow(options.name, workflow.stages, workflow.description)
+    catalog = _catalog(found)
+    scales = _scales(found, options)
+    parts = _input_parts(found, options)
+    _check_size(workflow, catalog, options.rules)
+    store.register_workflow(workflow.name, str(bundle), workflow.description)
+    build_id = store.create_build(workflow.name, options.to_json(), found.hashes)
+    plan = {
+        "workflow": workflow.to_json(),
+        "tiers": catalog.to_json(),
+        "rules": options.rules.name,
+        "scales": list(scales),
+        "sources": sorted(parts),
+    }
+    _put_json(store, build_id, "plan", None, plan)
+    for kind, frame in parts.items():
+        _put_frame(store, build_id, kind, None, frame)
+    return OpenedBuild(build_id, workflow.name, scales)
+
+
+def project(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
+    """Bring the observations to the scale of ``nodes`` nodes."""
+    plan = _Plan.read(store, build_id)
+    rows = 0
+    if "observations" in plan.sources:
+        observations = IOObservations(_get_frame(store, build_id, "observations"))
+        projected = project_observations(observations, nodes)
+        rows = len(projected.frame)
+        _put_frame(store, build_id, "projected", str(nodes), projected.frame)
+    return {"build_id": build_id, "nodes": nodes, "observations": rows}
+
+
+def estimate(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
+    """Turn transfer times, or observations and rates, into stage times."""
+    plan = _Plan.read(store, build_id)
+    volumes = None
+    if "observations" in plan.sources:
+        observations = IOObservations(_get_frame(store, build_id, "projected", str(nodes)))
+        volumes = TracedVolumes(plan.workflow, observations)
+    if "transfer_times" in plan.sources:
+        table = TransferTable(_get_frame(store, build_id, "transfer_times"))
+        pairs = volumes.observed_pairs() if volumes else ()
+        times = stage_times(table, plan.workflow, plan.catalog, nodes, plan.rules, pairs)
+    else:
+        assert volumes is not None  # open_build refuses a bundle that has neither
+        profile = StorageProfile(StorageRates(_get_frame(store, build_id, "rates")))
+        times = estimate_stage_times(plan.workflow, plan.catalog, volumes, profile, nodes)
+    _put_json(store, build_id, "stage_times", str(nodes), times.to_json())
+    return {"build_id": build_id, "nodes": nodes, "compute_known": times.compute_known}
+
+
+def cost(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
+    """Evaluate every valid configuration: makespan, split, critical path."""
+    evaluated = evaluate_space(_Plan.read(store, build_id).makespans(store, build_id, nodes))
+    store.put_part(build_id, "configurations", str(nodes), evaluated.to_bytes(), ARRAYS)
+    return {
+        "build_id": build_id,
+        "nodes": nodes,
+        "configurations": len(evaluated),
+        "states": evaluated.states(),
+    }
+
+
+def regions(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
+    """Fit regions to the evaluated configurations, and measure them and the fixed policies held out."""
+    makespans = _Plan.read(store, build_id).makespans(store, build_id, nodes)
+    evaluated = EvaluatedConfigurations.from_bytes(store.part(build_id, "configurations", str(nodes)))
+    fitted = fit_regions(makespans, evaluated.layouts, evaluated)
+    quality = {
+        "policies": {
+            name: found._asdict()
+            for name, found in policy_qualities(makespans, evaluated.layouts, evaluated.makespan_s).items()
+        },
+        "regions": fitted.quality.to_json(),
+    }
+    _put_json(store, build_id, "regions", str(nodes), {**fitted.to_json(), "quality": quality})
+    return {"build_id": build_id, "nodes": nodes, "regions": len(fitted.regions)}
+
+
+def publish(store: Store, build_id: str) -> dict[str, Any]:
+    """Make the build the next version of its workflow's model, whole or not at all."""
+    build = store.build(build_id)
+    if build.model_id is None:
+        model = _assemble(store, build_id)
+        _put_json(store, build_id, "model", None, model.to_json())
+        _put_json(store, build_id, "regions", None, model.regions_to_json())
+    plan = _Plan.read(store, build_id)
+    scales = [str(nodes) for nodes in plan.scales]
+    kinds: list[tuple[str, str | None]] = [("model", None), ("regions", None)]
+    kinds += [("configurations", scale) for scale in scales]
+    counts = {
+        scale: len(EvaluatedConfigurations.from_bytes(store.part(build_id, "configurations", scale)))
+        for scale in scales
+    }
+    summary = {"rules": plan.rules.name, "scales": list(plan.scales), "configurations": counts}
+    version = store.publish(build_id, summary, kinds, qosflow_version=__version__)
+    return {
+        "model_id": version.model_id,
+        "workflow": version.workflow,
+        "version": version.version,
+        **version.summary,
+    }
+
+
+def run(
+    store: Store, bundle: Path, options: BuildOptions, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Run all steps one after the other and return what :func:`publish` returned."""
+    opened = open_build(store, bundle, options)
+    progress(f"{opened.workflow}: {len(opened.scales)} scales")
+    for nodes in opened.scales:
+        project(store, opened.build_id, nodes)
+        estimate(store, opened.build_id, nodes)
+        counted = cost(store, opened.build_id, nodes)
+        found = regions(store, opened.build_id, nodes)
+        progress(f"{nodes} nodes: {counted['configurations']:,} configurations, {found['regions']} regions")
+    return publish(store, opened.build_id)
+
+
+def build_folder(
+    bundle: Path, options: BuildOptions, folder: Path, progress: Callable[[str], None] = lambda _: None
+) -> None:
+    """Run all steps in memory and write the model, with a table of its configurations, to a folder."""
+    with MemoryStore() as store:
+        published = run(store, bundle, options, progress)
+        model = load_model_version(store, published["model_id"]).model
+    write_model_folder(folder, model, _configuration_frames(model))
+
+
+def _configuration_frames(model: Model) -> Iterator[pd.DataFrame]:
+    for nodes in model.nodes:
+        makespans = model.makespans(nodes)
+        for layouts in model.space.blocks():
+            yield configuration_frame(makespans, layouts)
+
+
+def load_model(store: Store, workflow: str) -> LoadedModel:
+    """Return the newest model of a workflow."""
+    return _load(store, store.newest_model(workflow))
+
+
+def load_model_version(store: Store, model_id: str) -> LoadedModel:
+    """Return one model version."""
+    return _load(store, store.model(model_id))
+
+
+def answer_request(
+    store: Store,
+    workflow: str,
+    request: QoSRequest,
+    *,
+    dag_id: str | None = None,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    try_number: int | None = None,
+) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
+    """Answer a request by the newest model, and keep the answer."""
+    loaded = load_model(store, workflow)
+    answer = recommend(loaded.model, request)
+    record = RecommendationRecord(
+        model_id=loaded.version.model_id,
+        workflow=workflow,
+        request=request.to_json(),
+        answer=dict(answer.answer),
+        status="feasible" if isinstance(answer, Recommendation) else "infeasible",
+        dag_id=dag_id,
+        run_id=run_id,
+        task_id=task_id,
+        try_number=try_number,
+    )
+    return store.add_recommendation(record), answer, loaded
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What :func:`open_build` decided."""
+
+    workflow: Workflow
+    catalog: TierCatalog
+    rules: MakespanRules
+    scales: tuple[int, ...]
+    sources: frozenset[str]
+
+    @classmethod
+    def read(cls, store: Store, build_id: str) -> _Plan:
+        plan = _get_json(store, build_id, "plan")
+        return cls(
+            Workflow.from_json(plan["workflow"]),
+            TierCatalog.from_json(plan["tiers"]),
+            rules_named(plan["rules"]),
+            tuple(plan["scales"]),
+            frozenset(plan["sources"]),
+        )
+
+    def makespans(self, store: Store, build_id: str, nodes: int) -> MakespanModel:
+        times = StageTimes.from_json(_get_json(store, build_id, "stage_times", str(nodes)))
+        return MakespanModel(self.workflow, self.catalog, times, self.rules)
+
+
+def _assemble(store: Store, build_id: str) -> Model:
+    plan = _Plan.read(store, build_id)
+    build = store.build(build_id)
+    scales = []
+    for nodes in plan.scales:
+        found = _get_json(store, build_id, "regions", str(nodes))
+        times = StageTimes.from_json(_get_json(store, build_id, "stage_times", str(nodes)))
+        scales.append(ScaleModel(nodes, times, RegionSet.from_json(found), found["quality"]))
+    return Model(plan.workflow, plan.catalog, plan.rules, tuple(scales), build.inputs, build.options)
+
+
+def _load(store: Store, version: ModelVersion) -> LoadedModel:
+    model, found = (json.loads(store.model_part(version.model_id, kind)) for kind in ("model", "regions"))
+    return LoadedModel(version, Model.from_json(model, found))
+
+
+def _catalog(bundle: Bundle) -> TierCatalog:
+    if bundle.catalog is None:
+        raise BundleError(
+            "no tiers are known", source=bundle.path, cure="Add a tiers.yaml, or name them with `--tiers`."
+        )
+    return bundle.catalog
+
+
+def _scales(bundle: Bundle, options: BuildOptions) -> tuple[int, ...]:
+    asked = options.scales
+    if asked is None and bundle.observations is not None:
+        traced = bundle.observations.frame["nodes"].unique().tolist()
+        asked = bundle.observations.scales or tuple(int(nodes) for nodes in traced)
+    if not asked:
+        raise BundleError(
+            "no scales are known", source=bundle.path, cure="Name node counts, as in `--scales 2,5,10`."
+        )
+    return tuple(sorted({check_scale(nodes) for nodes in asked}))
+
+
+def _input_parts(bundle: Bundle, options: BuildOptions) -> dict[str, pd.DataFrame]:
+    """Return the tables that the build needs: transfer times, or observations and rates."""
+    parts = {} if bundle.observations is None else {"observations": bundle.observations.frame}
+    can_estimate = bundle.observations is not None and bundle.rates is not None
+    if bundle.transfer_table is not None and (options.transfer_times or not can_estimate):
+        parts["transfer_times"] = bundle.transfer_table.frame
+    elif bundle.rates is not None and can_estimate:
+        parts["rates"] = bundle.rates.frame
+    else:
+        raise MeasurementError(
+            "there is nothing to estimate times from",
+            source=bundle.path,
+            cure="Add observations.csv and profile.csv, or a table of transfer times (spm.csv).",
+        )
+    return parts
+
+
+def _check_size(workflow: Workflow, catalog: TierCatalog, rules: MakespanRules) -> None:
+    space = ConfigurationSpace(workflow, catalog, rules)
+    if space.size > MAX_LAYOUTS:
+        next(space.blocks())
+
+
+def _find(bundle: Path, name: str) -> Path:
+    """Return a file named on the command line: as it stands, or inside the bundle."""
+    return Path(name) if Path(name).is_file() else bundle / name
+
+
+def _put_json(store: Store, build_id: str, kind: str, scale: str | None, value: Mapping[str, Any]) -> None:
+    store.put_part(build_id, kind, scale, json.dumps(value, allow_nan=False).encode(), JSON)
+
+
+def _get_json(store: Store, build_id: str, kind: str, scale: str | None = None) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(store.part(build_id, kind, scale))
+    return value
+
+
+def _put_frame(store: Store, build_id: str, kind: str, scale: str | None, frame: pd.DataFrame) -> None:
+    store.put_part(build_id, kind, scale, frame_to_bytes(frame), ARRAYS)
+
+
+def _get_frame(store: Store, build_id: str, kind: str, scale: str | None = None) -> pd.DataFrame:
+    return frame_from_bytes(store.part(build_id, kind, scale))
+
+
+def _whole_numbers(value: Any) -> tuple[int, ...]:
+    try:
+        return tuple(int(str(part)) for part in _listed(value))
+    except ValueError:
+        raise RequestError(f"scales is {value!r}", cure="Give whole numbers, as in 2,5,10.") from None
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value) if isinstance(value, Sequence) else [value]
