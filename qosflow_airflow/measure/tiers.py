@@ -1,0 +1,224 @@
+"""Measure tiers: what reading, writing and copying reach on each, within a time budget."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from qosflow_airflow.exceptions import MeasurementError
+from qosflow_airflow.measure.fio import find_fio, run_fio
+from qosflow_airflow.measure.points import (
+    DIRECT_VOLUME_BYTES,
+    MIB,
+    VOLUMES_BYTES,
+    Point,
+    ProfileRow,
+    buffered_points,
+    direct_points,
+)
+from qosflow_airflow.measure.scratch import is_memory, scratch, usable_bytes
+from qosflow_airflow.measure.workers import Transfer, Workers
+
+REPEATS = 3
+LARGE_SHARE = 0.25
+"""A point that is expected to take more than this share of the budget is left out."""
+
+Progress = Callable[[str], None]
+_Run = Callable[[Point], float]
+
+
+def measure_tiers(
+    tiers: Mapping[str, Path],
+    *,
+    budget_s: float = 20.0,
+    progress: Progress = lambda message: None,
+    jobs: Iterable[int] | None = None,
+    volumes_bytes: Iterable[int] = VOLUMES_BYTES,
+    direct: bool = True,
+) -> list[ProfileRow]:
+    """Measure each tier and the copies between each two of them, as an application here sees them.
+
+    Buffered points are measured by processes of our own: a write or copy counts until it is synced, a read
+    finds what was just written. Every point is measured once, the smallest volumes first. Direct points
+    follow for tiers on a device, by fio where it is installed. Then buffered points are repeated while the
+    budget lasts. A tier never loses more free space than
+    :func:`~qosflow_airflow.measure.scratch.usable_bytes`, and nothing stays behind.
+
+    Parameters
+    ----------
+    tiers:
+        Folder of each tier.
+    budget_s:
+        Seconds to spend; the smallest volumes are measured even where that takes longer.
+    progress:
+        Called with a line of text now and then.
+    jobs:
+        How many processes transfer at once; by default one, two and one per processor.
+    volumes_bytes:
+        What the processes of a point move together.
+    direct:
+        Whether to measure around the page cache as well.
+
+    Raises
+    ------
+    MeasurementError
+        When a tier's name cannot stand in a profile, a folder is missing, not writable or has no space left,
+        or a transfer fails.
+    """
+    _check_names(tiers)
+    counts = sorted(set(jobs if jobs is not None else (1, 2, os.cpu_count() or 1)))
+    deadline_s = time.monotonic() + budget_s
+    with ExitStack() as stack:
+        folders = {name: stack.enter_context(scratch(name, Path(path))) for name, path in tiers.items()}
+        allowed = _allowed_bytes(folders)
+        volumes = sorted(volume for volume in volumes_bytes if volume <= allowed)
+        if not volumes:
+            raise MeasurementError(
+                f"too little free space on {', '.join(tiers)}: a measurement may take {allowed / MIB:.1f} MiB",
+                cure="Free some space; a share is always left alone.",
+            )
+        workers = stack.enter_context(Workers(counts[-1]))
+        session = _Session(folders, workers, deadline_s, budget_s, progress)
+        for repeat in range(1, REPEATS + 1):
+            for volume in volumes:
+                points = buffered_points(list(tiers), counts, volume)
+                session.measure(
+                    f"pass {repeat} of {REPEATS}", points, always=(repeat, volume) == (1, volumes[0])
+                )
+            if direct and repeat == 1:
+                session.measure_direct(counts, min(DIRECT_VOLUME_BYTES, volumes[-1]))
+        return session.rows
+
+
+def _check_names(tiers: Iterable[str]) -> None:
+    names = list(tiers)
+    if not names:
+        raise MeasurementError("no tiers to measure", cure="Name at least one tier and its folder.")
+    for name in names:
+        if not name or "-" in name:
+            raise MeasurementError(
+                f"tier {name!r} cannot be measured: a profile names copies source-destination",
+                cure="Give it a name without a hyphen.",
+            )
+
+
+def _allowed_bytes(folders: Mapping[str, Path]) -> int:
+    # Tiers may lie on one filesystem, and a copy holds two files: a point may take its share of half of it.
+    shares: dict[int, int] = {}
+    for folder in folders.values():
+        device = folder.stat().st_dev
+        shares[device] = shares.get(device, 0) + 1
+    return min(usable_bytes(path) // (2 * shares[path.stat().st_dev]) for path in folders.values())
+
+
+@dataclass
+class _Session:
+    folders: Mapping[str, Path]
+    workers: Workers
+    deadline_s: float
+    budget_s: float
+    progress: Progress
+    rows: list[ProfileRow] = field(default_factory=list)
+    took_s: dict[Point, float] = field(default_factory=dict)
+
+    def measure(
+        self, title: str, points: Sequence[Point], run: _Run | None = None, *, always: bool = False
+    ) -> None:
+        """Measure those of the points that the time allows, or all of them ``always``."""
+        rows = [
+            self._time(point, run or self._run_workers)
+            for point in points
+            if always or self._affordable(point)
+        ]
+        left_out = len(points) - len(rows)
+        self.progress(
+            f"measure, {title}, {points[0].volume_bytes / MIB:g} MiB: {_summary(rows)}"
+            + (f" ({left_out} points left out: no time)" if left_out else "")
+        )
+
+    def measure_direct(self, counts: Sequence[int], volume_bytes: int) -> None:
+        """Measure devices around the page cache, by fio or by our own processes."""
+        program = find_fio()
+        for tier, folder in self.folders.items():
+            if is_memory(folder):
+                continue
+            try:
+                run = None if program is None else _by_fio(program, folder)
+                self.measure("direct", direct_points(tier, counts, volume_bytes), run)
+            except MeasurementError as error:
+                # For reference only: many network filesystems have no direct I/O.
+                self.progress(f"measure, direct: none for {tier}: {error}")
+
+    def _affordable(self, point: Point) -> bool:
+        if point.operation == "read" and not self._files(point)[0].exists():
+            return False  # its write was left out
+        left_s = self.deadline_s - time.monotonic()
+        return self._expected_s(point) <= min(left_s, self.budget_s * LARGE_SHARE)
+
+    def _expected_s(self, point: Point) -> float:
+        """Return how long a point takes, by what it or a smaller volume of it took; 0 if nothing is known."""
+        known = [
+            took_s * max(1.0, point.volume_bytes / other.volume_bytes)
+            for other, took_s in self.took_s.items()
+            if replace(other, volume_bytes=point.volume_bytes) == point
+        ]
+        return min(known, default=0.0)
+
+    def _files(self, point: Point) -> list[Path]:
+        # Named as fio names them: job and file after the stem.
+        folder = self.folders[point.destination]
+        return [folder / f"{point.stem}.{job}.0" for job in range(point.jobs)]
+
+    def _time(self, point: Point, run: _Run) -> ProfileRow:
+        if point.operation != "read":
+            # Outside the timing: an application writes new files and does not wait for old ones to be freed.
+            for name in point.tiers:
+                for old in self.folders[name].iterdir():
+                    old.unlink()
+        started_s = time.monotonic()
+        try:
+            seconds = run(point)
+        except OSError as error:
+            full = error.errno == errno.ENOSPC
+            raise MeasurementError(
+                f"cannot measure {point}: {error}",
+                source=self.folders[point.destination].parent,
+                cure="Free some space." if full else "Check that the tier is healthy and writable.",
+            ) from error
+        self.took_s[point] = time.monotonic() - started_s
+        cached = point.operation == "read" and not point.direct
+        row = ProfileRow(point, point.job_bytes * point.jobs, seconds, cached)
+        self.rows.append(row)
+        return row
+
+    def _run_workers(self, point: Point) -> float:
+        files = self._files(point)
+        if point.source != point.destination:
+            source = self.folders[point.source] / files[0].name
+            self.workers.run([Transfer("write", source, point.job_bytes, point.access_bytes)])
+            return self.workers.run(
+                [Transfer("copy", files[0], point.job_bytes, point.access_bytes, source=source)]
+            )
+        return self.workers.run(
+            [
+                Transfer(point.operation, file, point.job_bytes, point.access_bytes, direct=point.direct)
+                for file in files
+            ]
+        )
+
+
+def _by_fio(program: str, folder: Path) -> _Run:
+    return lambda point: run_fio(program, point, folder)
+
+
+def _summary(rows: Iterable[ProfileRow]) -> str:
+    """Return the range of rates per operation and tier."""
+    rates: dict[str, list[float]] = {}
+    for row in rows:
+        rates.setdefault(f"{row.point.operation} {row.point.where}", []).append(row.mib_s)
+    return ", ".join(f"{name} {min(seen):,.0f}-{max(seen):,.0f}" for name, seen in rates.items()) + " MiB/s"
