@@ -19,6 +19,7 @@ PARTS = {
     ("configurations", "10"): b"ten nodes",
     ("regions", None): b"{}",
 }
+TABLES = ("outcomes", "recommendations", "model_parts", "models", "build_parts", "builds", "workflows")
 DIGEST = "0123456789abcdef" * 4
 
 OpenStore = Callable[..., PostgresStore]
@@ -38,23 +39,20 @@ def migrated_url(postgres_url: str) -> str:
     return url
 
 
-@pytest.fixture
-def url(migrated_url: str) -> str:
-    """The shared database, emptied past the triggers that forbid it."""
-    connection = psycopg2.connect(migrated_url)
-    with connection, connection.cursor() as cursor:
-        cursor.execute("set session_replication_role = replica")
-        for table in (
-            "outcomes",
-            "recommendations",
-            "model_parts",
-            "models",
-            "build_parts",
-            "builds",
-            "workflows",
-        ):
-            cursor.execute(f"delete from qosflow.{table}")
+@pytest.fixture(scope="session")
+def cleaner(migrated_url: str) -> Iterator[extensions.connection]:
+    """A connection that may remove what triggers and foreign keys keep."""
+    connection = psycopg2.connect(migrated_url, options="-csession_replication_role=replica")
+    connection.autocommit = True
+    yield connection
     connection.close()
+
+
+@pytest.fixture
+def url(migrated_url: str, cleaner: extensions.connection) -> str:
+    """The shared database, emptied."""
+    with cleaner.cursor() as cursor:
+        cursor.execute(";".join(f"delete from qosflow.{table}" for table in TABLES))
     return migrated_url
 
 
