@@ -245,9 +245,8 @@ def _combined(parts: list[_Time], combine: Callable[[list[float]], float]) -> tu
 
 
 def _edges(workflow: Workflow, rules: MakespanRules) -> tuple[Edge, ...]:
-    """Return the workflow's edges; where only the last level is flushed, all its stages have a final one."""
-    edges = workflow.edges
+    """Return the workflow's edges; where only the last level is flushed, each of its stages has a final one."""
     if rules.flushes_every_final_output:
-        return edges
+        return workflow.edges
     last = [Edge(stage.name, FINAL_DATA) for stage in workflow.stages if stage.level == workflow.levels[-1]]
-    return tuple(e for e in edges if e.consumer != FINAL_DATA) + tuple(last)
+    return tuple(dict.fromkeys((*workflow.edges, *last)))
