@@ -3,71 +3,144 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qosflow_airflow.core.observations import IOObservations
-from qosflow_airflow.core.tiers import StorageTier, TierCatalog
+from qosflow_airflow.core.rates import StorageRates
+from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer_table import TransferTable
 from qosflow_airflow.core.workflow import Workflow
-from qosflow_airflow.exceptions import BundleError
+from qosflow_airflow.exceptions import BundleError, TierError
+from qosflow_airflow.readers import cross_checks
+from qosflow_airflow.readers.catalog import build_catalog
 from qosflow_airflow.readers.files import SourceFile, read_file
 from qosflow_airflow.readers.observations_csv import read_observations_csv
+from qosflow_airflow.readers.rates_csv import read_rates_csv
+from qosflow_airflow.readers.roots import check_inside
 from qosflow_airflow.readers.stages_json import read_stages_json
+from qosflow_airflow.readers.tiers_yaml import read_tiers_yaml
 from qosflow_airflow.readers.transfer_times_csv import read_transfer_times_csv
+from qosflow_airflow.readers.workflow_yaml import read_workflow_yaml
 
+__all__ = ["Bundle", "check_inside", "read_bundle"]
+
+WORKFLOW = "workflow.yaml"
 STAGES = "stages.json"
 OBSERVATIONS = "observations.csv"
 TRANSFER_TIMES = "spm.csv"
+RATES = "profile.csv"
+TIERS = "tiers.yaml"
+FILES = (WORKFLOW, STAGES, OBSERVATIONS, TRANSFER_TIMES, RATES, TIERS)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle's files hold; ``None`` where it lacks the file. ``hashes`` maps names to SHA-256."""
+    """What a bundle's files hold; ``None`` where it lacks the file.
+
+    ``hashes`` maps the name of each file that was read to the SHA-256 of its content; transfer times from
+    elsewhere stand under the name they have in a bundle, ``spm.csv``.
+    """
 
     path: Path
     workflow: Workflow
     catalog: TierCatalog | None
     observations: IOObservations | None
     transfer_table: TransferTable | None
-    rates: None
+    rates: StorageRates | None
     hashes: Mapping[str, str]
 
 
 def read_bundle(
-    path: str | Path, *, transfer_times: str | Path | None = None, tiers: Sequence[str] | None = None
+    path: str | Path,
+    *,
+    transfer_times: str | Path | None = None,
+    tiers: Sequence[str] | None = None,
+    roots: Iterable[str | Path] | None = None,
 ) -> Bundle:
-    """Read a bundle."""
+    """Read a bundle's files and check that they speak of the same stages and tiers.
+
+    ``workflow.yaml`` or ``stages.json`` is required; ``observations.csv``, ``spm.csv``, ``profile.csv`` and
+    ``tiers.yaml`` are optional, other files are ignored. ``transfer_times`` replaces ``spm.csv``. ``tiers``
+    selects from ``tiers.yaml``; without that file the catalog is made of these names, or else of the tiers in
+    the transfer times. With ``roots``, nothing is read that does not lie below one of them.
+
+    Raises
+    ------
+    BundleError
+        When the folder or one of its files cannot be read, or lies outside the roots.
+    WorkflowError, TierError, MeasurementError
+        When a file's content is wrong, or two files contradict each other.
+    """
+    allowed = None if roots is None else tuple(roots)
     folder = Path(path)
-    if not folder.is_dir():
-        raise BundleError("is not a folder", source=folder, cure="Give the folder of a bundle.")
-    stages = read_file(folder / STAGES)
-    observations = _optional(folder / OBSERVATIONS)
-    table = _optional(folder / TRANSFER_TIMES) if transfer_times is None else read_file(transfer_times)
-    files = {STAGES: stages, OBSERVATIONS: observations, TRANSFER_TIMES: table}
-    transfer_table = None if table is None else read_transfer_times_csv(table)
-    return Bundle(
-        path=folder,
-        workflow=read_stages_json(stages),
-        catalog=_catalog(tiers, transfer_table),
-        observations=None if observations is None else read_observations_csv(observations),
-        transfer_table=transfer_table,
-        rates=None,
-        hashes={name: file.sha256 for name, file in files.items() if file is not None},
+    if allowed is not None:
+        check_inside(folder, allowed)
+    files = _files(folder, transfer_times, allowed)
+    workflow = _workflow(folder, files)
+    observations = read_observations_csv(files[OBSERVATIONS]) if OBSERVATIONS in files else None
+    table = read_transfer_times_csv(files[TRANSFER_TIMES]) if TRANSFER_TIMES in files else None
+    rates = read_rates_csv(files[RATES]) if RATES in files else None
+    declared = read_tiers_yaml(files[TIERS]) if TIERS in files else None
+
+    if observations is not None:
+        cross_checks.check_observations(observations, workflow, files[OBSERVATIONS].name)
+    if table is not None:
+        cross_checks.check_transfer_stages(table, workflow, files[TRANSFER_TIMES].name)
+        if declared is not None:
+            cross_checks.check_transfer_tiers(table, declared, files[TRANSFER_TIMES].name)
+    catalog = (
+        build_catalog(tiers, table) if declared is None else _selected(declared, tiers, files[TIERS].name)
     )
+    if rates is not None and catalog is not None:
+        cross_checks.check_rates(rates, catalog, files[RATES].name)
+
+    hashes = {name: file.sha256 for name, file in files.items()}
+    return Bundle(folder, workflow, catalog, observations, table, rates, hashes)
 
 
-def _optional(path: Path) -> SourceFile | None:
-    return read_file(path) if os.path.lexists(path) else None
+def _files(
+    folder: Path, transfer_times: str | Path | None, roots: tuple[str | Path, ...] | None
+) -> dict[str, SourceFile]:
+    """Return the files of the bundle that are there, by name."""
+    if not folder.is_dir():
+        raise BundleError("is not a folder", source=folder, cure="Give the folder that holds the files.")
+    paths = {name: folder / name for name in FILES}
+    if transfer_times is not None:
+        paths[TRANSFER_TIMES] = Path(transfer_times)
+    # A link to nothing is an error further on, not an absent file; so is a table that was asked for.
+    asked = {TRANSFER_TIMES} if transfer_times is not None else set()
+    return {
+        name: _read(path, roots) for name, path in paths.items() if name in asked or os.path.lexists(path)
+    }
 
 
-def _catalog(tiers: Sequence[str] | None, table: TransferTable | None) -> TierCatalog | None:
-    if table is None:
-        return None if tiers is None else TierCatalog(tuple(StorageTier(n, n == tiers[0]) for n in tiers))
-    frame = table.frame
-    direct = frame[frame["producer_tier"] == frame["consumer_tier"]]
-    speed = direct.groupby("consumer_tier")["consumer_s"].median()
-    names = tiers or sorted(table.tiers, key=lambda name: speed[name])
-    found = [StorageTier(name, name not in table.local_tiers) for name in names]
-    return TierCatalog(tuple(sorted(found, key=lambda tier: not tier.shared)))
+def _read(path: Path, roots: tuple[str | Path, ...] | None) -> SourceFile:
+    if roots is None:
+        return read_file(path)
+    # The path that was checked is the one that is opened; errors still name the one that was given.
+    real = check_inside(path, roots)
+    return SourceFile(path, read_file(real, follow_link=False).data)
+
+
+def _workflow(folder: Path, files: Mapping[str, SourceFile]) -> Workflow:
+    if WORKFLOW in files and STAGES in files:
+        raise BundleError(
+            f"holds both {WORKFLOW} and {STAGES}", source=folder, cure="Keep the one that is meant."
+        )
+    if WORKFLOW in files:
+        return read_workflow_yaml(files[WORKFLOW])
+    if STAGES in files:
+        return read_stages_json(files[STAGES])
+    raise BundleError(f"holds neither {WORKFLOW} nor {STAGES}", source=folder, cure="Add one of them.")
+
+
+def _selected(catalog: TierCatalog, names: Sequence[str] | None, source: str) -> TierCatalog:
+    if names is None:
+        return catalog
+    try:
+        return catalog.select(names)
+    except TierError as error:
+        error.source = source
+        raise

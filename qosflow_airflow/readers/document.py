@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +10,7 @@ from qosflow_airflow.exceptions import QoSFlowError
 
 Content: TypeAlias = "Mapping[str, Node] | tuple[Node, ...] | str | int | float | bool | None"
 
-MAX_DOCUMENT_BYTES = 4 * 2**20
+MAX_DOCUMENT_BYTES = 2**20
 """Larger documents are refused: they are written by people, and parsing them is slow."""
 
 
@@ -100,5 +99,9 @@ class Node:
         value = self.content
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             raise self.fail(f"is {self.kind}", f"Give a number from {low:g} to {high:g}.")
-        assert math.isfinite(value)
         return float(value)
+
+
+def repeated(node: Node, first: Node) -> QoSFlowError:
+    """Return the error that ``node`` stands under a key that ``first`` has already."""
+    return node.fail(f"is declared twice, first on line {first.line}", "Rename or remove one of them.")

@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 
 from qosflow_airflow.exceptions import BundleError
-from qosflow_airflow.readers.document import Node, Origin
+from qosflow_airflow.readers.document import Node, Origin, repeated
 from qosflow_airflow.readers.files import SourceFile
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -95,8 +95,3 @@ class _Walk:
 
     def _line(self, at: int) -> int:
         return bisect_right(self.newlines, at) + 1
-
-
-def repeated(node: Node, first: Node) -> Exception:
-    """Return the error that ``node`` stands under a key that ``first`` has already."""
-    return node.fail(f"is declared twice, first on line {first.line}", "Rename or remove one of them.")

@@ -70,7 +70,9 @@ class SourceFile:
         return self.data.count(b"\n", 0, offset) + 1
 
 
-def read_file(file: str | Path | SourceFile, *, limit_bytes: int = MAX_FILE_BYTES) -> SourceFile:
+def read_file(
+    file: str | Path | SourceFile, *, limit_bytes: int = MAX_FILE_BYTES, follow_link: bool = True
+) -> SourceFile:
     """Read a regular file of at most ``limit_bytes``; a file that has been read already is returned as it is.
 
     Raises
@@ -79,11 +81,14 @@ def read_file(file: str | Path | SourceFile, *, limit_bytes: int = MAX_FILE_BYTE
         When the file is missing, may not be read, is not a regular file, or is too large.
     """
     if isinstance(file, SourceFile):
+        if len(file.data) > limit_bytes:
+            raise _too_large(file.path, len(file.data), limit_bytes)
         return file
     path = Path(file)
+    # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_link else os.O_NOFOLLOW)
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise BundleError(f"cannot be read: {_reason(error)}", source=path, cure="Check the path.") from None
     with os.fdopen(descriptor, "rb") as stream:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from qosflow_airflow.core.observations import COLUMNS, IOObservations
+from qosflow_airflow.core.workflow import FINAL_DATA
 from qosflow_airflow.readers.csv_table import (
     BYTES_PER_MIB,
     MAX_BYTES,
@@ -82,7 +83,10 @@ def _columns(table: CsvTable) -> dict[str, object]:
         "stage": table.text("taskName"),
         "task": table.text("taskPID"),
         "file": table.text("fileName"),
-        "producer": [p if op == "read" else "" for op, p in zip(operations, previous, strict=True)],
+        "producer": [
+            name if operation == "read" and name != FINAL_DATA else ""
+            for operation, name in zip(operations, previous, strict=True)
+        ],
         "volume_bytes": BYTES_PER_MIB
         * table.numbers("aggregateFilesizeMB", low=0, high=MAX_BYTES / BYTES_PER_MIB),
         "file_bytes": _optional(table, "fileBytes", MAX_BYTES),

@@ -12,6 +12,7 @@ from qosflow_airflow.exceptions import QoSFlowError, WorkflowError
 from qosflow_airflow.readers.document import Node
 
 MAX_LEVEL = 1_000_000
+MAX_NAME_LENGTH = 200
 
 
 def patterns(node: Node, stage: str) -> tuple[str, ...]:
@@ -90,6 +91,11 @@ def _sorted(document: Node, reads: Mapping[str, Collection[str]]) -> tuple[str, 
 
 def build_workflow(document: Node, name: str, description: str, stages: Sequence[Stage]) -> Workflow:
     """Return the workflow; what is wrong with it gets its line in ``document``, the mapping of stages."""
+    for stage, node in document.mapping().items():
+        if stage != stage.strip() or not stage.isprintable() or len(stage) > MAX_NAME_LENGTH:
+            message = f"{stage!r} cannot be the name of a stage"
+            cure = f"Use at most {MAX_NAME_LENGTH} characters that print, without blanks around them."
+            raise document.origin.error(message, source=document.origin.source, line=node.line, cure=cure)
     try:
         return Workflow(name, tuple(stages), description)
     except WorkflowError as error:
