@@ -33,17 +33,18 @@ COLUMNS = (
     *("totalTime", "numNodesList", "numNodes", "tasksPerNode", "trMiB", "storageType", "opCount"),
     *("taskName", "taskPID", "fileName", "stageOrder", "prevTask"),
     # what they lack
-    *("computeSeconds", "startTime", "endTime", "fileBytes"),
+    *("computeSeconds", "startTime", "endTime", "fileBytes", "fileSizeBytes"),
 )
 
 
 @dataclass
 class FileAccess:
-    """One file under one operation: volume, system calls and the seconds spent in them, syncs included."""
+    """One file under one operation: its size, the volume moved, system calls and seconds, syncs included."""
 
     operation: str
     file: str
     partner: str
+    file_bytes: int = 0
     bytes: int = 0
     operations: int = 0
     jumps: int = 0
@@ -103,6 +104,7 @@ class TracedFile:
 
     def close(self) -> None:
         """Close the file."""
+        self.access.file_bytes = self.size()
         os.close(self._descriptor)
 
     def _count(self, moved: int, seconds: float) -> None:
@@ -265,7 +267,8 @@ def observations(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, obj
     """Yield one row of :data:`COLUMNS` per task, file and operation.
 
     Volume, operations and seconds are the task's for the operation, repeated on each of its files;
-    ``fileBytes`` is what moved in the row's file. ``computeSeconds`` is the task's wall time outside its I/O.
+    ``fileBytes`` is what moved in the row's file, ``fileSizeBytes`` how large the file is.
+    ``computeSeconds`` is the task's wall time outside its I/O.
     """
     for record in records:
         compute_s = max(0.0, record["wall_s"] - record["read_s"] - record["write_s"])
@@ -298,6 +301,7 @@ def observations(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, obj
                     "startTime": record["start_s"],
                     "endTime": record["end_s"],
                     "fileBytes": file["bytes"],
+                    "fileSizeBytes": file["file_bytes"],
                 }
 
 

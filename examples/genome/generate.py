@@ -79,7 +79,7 @@ def generate(
         say(f"input: {folder} reused")
         return False
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    _remove_input(folder)
     people = [f"HG{number:05d}" for number in range(1, size.persons + 1)]
     _write(folder / COLUMNS, iter(["\t".join(people) + "\n"]))
     for offset, population in enumerate(POPULATIONS):
@@ -92,6 +92,13 @@ def generate(
         say(f"input: chromosome {chromosome} of {size.chromosomes} written to {folder}")
     _write(folder / MANIFEST, iter([json.dumps(_manifest(folder, size), indent=1) + "\n"]))
     return True
+
+
+def _remove_input(folder: Path) -> None:
+    """Remove what another size has left: tasks take every chromosome that they find."""
+    for pattern in ("ALL.chr*.vcf", MANIFEST):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def is_generated(folder: Path, size: InputSize) -> bool:

@@ -82,10 +82,13 @@ def _carriers(task: Task, chromosome: int, sites: Ints | None) -> tuple[list[str
             people.append(name.partition(".")[2])
             carried.append(positions(as_records(content, path)))
     known = np.unique(np.concatenate(carried)) if sites is None else sites
-    matrix = np.zeros((len(people), len(known)), dtype=np.bool_)
+    # One column more: positions that are not known all go there.
+    matrix = np.zeros((len(people), len(known) + 1), dtype=np.bool_)
+    padded = np.append(known, -1)
     for row, found in zip(matrix, carried, strict=True):
-        row[np.searchsorted(known, found[np.isin(found, known)])] = True
-    return people, matrix, known
+        column = np.searchsorted(known, found)
+        row[np.where(padded[column] == found, column, len(known))] = True
+    return people, matrix[:, :-1], known
 
 
 def _rows(people: Sequence[str], members: Sequence[str]) -> list[int]:

@@ -79,7 +79,7 @@ def measure_tiers(
         volumes = sorted(volume for volume in volumes_bytes if volume <= allowed)
         if not volumes:
             raise MeasurementError(
-                f"too little free space on {', '.join(tiers)}: a measurement may take {allowed / MIB:.1f} MiB",
+                f"too little space on {', '.join(tiers)}: a measurement may take {allowed / MIB:.1f} MiB",
                 cure="Free some space; a share is always left alone.",
             )
         workers = stack.enter_context(Workers(counts[-1]))
@@ -130,11 +130,8 @@ class _Session:
         self, title: str, points: Sequence[Point], run: _Run | None = None, *, always: bool = False
     ) -> None:
         """Measure those of the points that the time allows, or all of them ``always``."""
-        rows = [
-            self._time(point, run or self._run_workers)
-            for point in points
-            if always or self._affordable(point)
-        ]
+        timed = run or self._run_workers
+        rows = [self._time(point, timed) for point in points if always or self._affordable(point)]
         left_out = len(points) - len(rows)
         self.progress(
             f"measure, {title}, {points[0].volume_bytes / MIB:g} MiB: {_summary(rows)}"
@@ -221,4 +218,7 @@ def _summary(rows: Iterable[ProfileRow]) -> str:
     rates: dict[str, list[float]] = {}
     for row in rows:
         rates.setdefault(f"{row.point.operation} {row.point.where}", []).append(row.mib_s)
-    return ", ".join(f"{name} {min(seen):,.0f}-{max(seen):,.0f}" for name, seen in rates.items()) + " MiB/s"
+    ranges = (dict.fromkeys(f"{rate:,.0f}" for rate in (min(seen), max(seen))) for seen in rates.values())
+    return (
+        ", ".join(f"{name} {'-'.join(range_)}" for name, range_ in zip(rates, ranges, strict=True)) + " MiB/s"
+    )
