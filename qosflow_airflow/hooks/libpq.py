@@ -14,7 +14,7 @@ CONNECTION_TYPES = ("qosflow", "postgres", "postgresql")
 
 # fmt: off
 PASSED_ON = frozenset({
-    "application_name", "channel_binding", "client_encoding", "connect_timeout", "gssdelegation", "gssencmode",
+    "application_name", "channel_binding", "connect_timeout", "gssdelegation", "gssencmode",
     "gsslib", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
     "krbsrvname", "load_balance_hosts", "options", "passfile", "require_auth", "requirepeer", "service",
     "ssl_max_protocol_version", "ssl_min_protocol_version", "sslcert", "sslcertmode", "sslcompression",
@@ -24,10 +24,10 @@ PASSED_ON = frozenset({
 """Extras of a connection that say how to connect: libpq's parameter key words."""
 
 OF_OTHERS = frozenset({
-    "aws_conn_id", "cluster-identifier", "cursor", "enable_log_db_messages", "iam", "port", "redshift",
-    "region_name", "role_arn", "sqlalchemy_query", "sqlalchemy_scheme", "workgroup-name",
+    "aws_conn_id", "client_encoding", "cluster-identifier", "cursor", "enable_log_db_messages", "iam", "port",
+    "redshift", "region_name", "role_arn", "sqlalchemy_query", "sqlalchemy_scheme", "workgroup-name",
 })
-"""Extras that steer Airflow's own Postgres hook, on a connection that both use."""
+"""Extras that steer Airflow's own Postgres hook, on a connection that both use; the store's text is UTF-8."""
 # fmt: on
 
 

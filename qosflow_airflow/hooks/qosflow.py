@@ -55,7 +55,7 @@ class QoSFlowHook(BaseHook):
         return self.get_store()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether the store can be used, and a sentence; the connection form of the page shows both."""
+        """Return whether the store can be used, and a sentence; the connection form shows both."""
         try:
             with self.get_store() as store:
                 store.ping()
@@ -78,6 +78,6 @@ class QoSFlowHook(BaseHook):
         except AirflowNotFoundException:
             raise StoreError(
                 f"Airflow has no connection {self.qosflow_conn_id!r}.",
-                cure="Add it: a connection of type QoSFlow or Postgres under that id, or the environment variable "
+                cure="Add one of type QoSFlow or Postgres under that id, or set the environment variable "
                 f"AIRFLOW_CONN_{self.qosflow_conn_id.upper()}=postgresql://user:password@host:5432/qosflow",
             ) from None

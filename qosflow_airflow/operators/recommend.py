@@ -1,0 +1,307 @@
+"""The operator that asks for a configuration and lays it out as work for mapped tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+
+from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from qosflow_airflow.exceptions import RequestError
+from qosflow_airflow.hooks import settings
+from qosflow_airflow.operators.answer_table import answer_table
+from qosflow_airflow.operators.run_rows import (
+    RETURN_VALUE,
+    Part,
+    records_folder,
+    temporary_folders,
+    xcom_key,
+    xcom_rows,
+)
+from qosflow_airflow.operators.session import task_store
+from qosflow_airflow.operators.stage import QoSStageOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+    from airflow.sdk.types import TaskInstanceKey
+
+    from qosflow_airflow.core.placement import Placement
+    from qosflow_airflow.core.qos import QoSRequest
+    from qosflow_airflow.core.recommend import Infeasible, Recommendation
+    from qosflow_airflow.pipeline import LoadedModel
+    from qosflow_airflow.store.base import RecommendationRecord, Store
+
+OnInfeasible = Literal["fail", "skip", "nearest"]
+Status = Literal["feasible", "nearest", "infeasible", "skipped"]
+"""How a request was answered; ``skipped`` is an infeasible one whose run was to be skipped."""
+
+_WHEN_INFEASIBLE: dict[str, Status] = {"fail": "infeasible", "skip": "skipped", "nearest": "nearest"}
+
+
+class QoSRecommendationLink(BaseOperatorLink):
+    """Leads from a task that recommended to the page of its recommendation."""
+
+    @property
+    def name(self) -> str:
+        """The text of the button."""
+        return "Recommendation"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the path of the page, or an empty text where nothing was recommended."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        summary = XCom.get_value(ti_key=ti_key, key=RETURN_VALUE)
+        if not isinstance(summary, Mapping) or not summary.get("recommendation_id"):
+            return ""
+        return f"{settings.page_path()}/recommendations/{summary['recommendation_id']}"
+
+
+class QoSRecommendOperator(BaseOperator):
+    """Recommends a node count and a storage tier per stage, from the newest model of a workflow.
+
+    The answer is kept in the store with its request and model. Pushed to XCom, all plain JSON:
+
+    - ``<stage>``: one row per task of the stage, with folders, tier and the ``QOSFLOW_*`` variables;
+    - ``stage_in.<stage>`` and ``stage_out.<stage>``: one row per copy that must be done before and after;
+    - ``return_value``: ``status`` (``feasible``, ``nearest``, ``infeasible``, ``skipped``),
+      ``recommendation_id``, ``model_id``, ``workflow``, ``configuration``, ``makespan_s``, ``explanation``,
+      ``critical_stages``, ``flexible_stages``, ``region`` (its rule), ``binding``, ``records`` (the folder in
+      which tasks leave what they measured) and ``temporary`` (folders that nobody needs after the run).
+
+    :meth:`stage`, :meth:`stage_in` and :meth:`stage_out` give these rows in a form that Airflow maps over.
+
+    :param workflow: the workflow, as the store knows it (templated).
+    :param deadline_s: the makespan may not be longer, seconds (templated).
+    :param max_nodes: at most so many nodes (templated).
+    :param allow: only these tiers: a list, or names separated by commas (templated).
+    :param exclude: none of these tiers (templated).
+    :param pin: stage to tier: a mapping, or ``stage=tier`` separated by commas (templated).
+    :param objective: ``makespan`` (the default), ``node_hours`` or ``cost`` (templated).
+    :param initial_data: the folder of the outside input; by default ``initial_data`` on the home tier
+        (templated).
+    :param max_model_age_s: fail where the newest model is older, seconds (templated).
+    :param on_infeasible: where no configuration meets the request: ``fail`` without a retry, ``skip`` what
+        comes after, or take the ``nearest``, the best one once what stands in the way is left out.
+    :param qosflow_conn_id: the connection to the store; ``[qosflow] conn_id`` where it is not given.
+    """
+
+    template_fields = (
+        "workflow",
+        "deadline_s",
+        "max_nodes",
+        "allow",
+        "exclude",
+        "pin",
+        "objective",
+        "initial_data",
+        "max_model_age_s",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"pin": "json"}
+    operator_extra_links = (QoSRecommendationLink(),)
+    ui_color = "#dcebf5"
+
+    def __init__(
+        self,
+        *,
+        workflow: str,
+        deadline_s: float | str | None = None,
+        max_nodes: int | str | None = None,
+        allow: list[str] | str | None = None,
+        exclude: list[str] | str | None = None,
+        pin: dict[str, str] | str | None = None,
+        objective: str | None = None,
+        initial_data: str | None = None,
+        max_model_age_s: float | str | None = None,
+        on_infeasible: OnInfeasible = "fail",
+        qosflow_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        # A rendered `None` or list must stay what it is. Airflow before 3.3 ignores this and renders text,
+        # which the request understands as well.
+        self.render_template_as_native_obj = True
+        self.workflow = workflow
+        self.deadline_s = deadline_s
+        self.max_nodes = max_nodes
+        self.allow = allow
+        self.exclude = exclude
+        self.pin = pin
+        self.objective = objective
+        self.initial_data = initial_data
+        self.max_model_age_s = max_model_age_s
+        self.on_infeasible = on_infeasible
+        self.qosflow_conn_id = qosflow_conn_id
+        self._selectors: dict[str, QoSStageOperator] = {}
+
+    def stage(self, stage: str) -> XComArg:
+        """Return the rows of a stage's tasks, to map over: one more task, made at the first call."""
+        return self._select("stage", stage)
+
+    def stage_in(self, stage: str) -> XComArg:
+        """Return the copies that must be done before a stage, to map over; there may be none."""
+        return self._select("stage_in", stage)
+
+    def stage_out(self, stage: str) -> XComArg:
+        """Return the copies of a stage's final outputs to the home tier, to map over; there may be none."""
+        return self._select("stage_out", stage)
+
+    def _select(self, part: Part, stage: str) -> XComArg:
+        key = xcom_key(part, stage)
+        if key not in self._selectors:
+            name = f"{self.task_id.rpartition('.')[2]}_{stage}"
+            selector = QoSStageOperator(
+                task_id=name if part == "stage" else f"{name}_{part}",
+                recommend_task_id=self.task_id,
+                stage=stage,
+                part=part,
+            )
+            self.set_downstream(selector)
+            self._selectors[key] = selector
+        return self._selectors[key].output
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Recommend, push the rows of every stage, and return the summary.
+
+        Raises
+        ------
+        AirflowFailException
+            When the request, the workflow or the model is wrong, or nothing is feasible under ``fail``.
+        AirflowSkipException
+            When nothing is feasible under ``skip``.
+        AirflowException
+            When the store cannot be reached; the next try may do.
+        """
+        ti = context["ti"]
+        with task_store(self.qosflow_conn_id) as store:
+            record, answer, loaded = self._answer(store, context)
+            summary = summarise(record, self._status(record))
+            # Pushed before anything can fail, so that the link and the page work for a failed task too.
+            ti.xcom_push(key=RETURN_VALUE, value=summary)
+            if summary["status"] in ("infeasible", "skipped"):
+                _stop(summary)
+            placement = self._place(record, answer, loaded)
+            self._log(summary, record, loaded)
+            for key, rows in xcom_rows(placement).items():
+                ti.xcom_push(key=key, value=rows)
+        return {
+            **summary,
+            "records": records_folder(placement),
+            "temporary": temporary_folders(placement, loaded.model.catalog.home),
+        }
+
+    def _answer(
+        self, store: Store, context: Context
+    ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
+        # Imported here: the model's libraries would slow down every parse of every Dag file.
+        from qosflow_airflow.pipeline import answer_request
+
+        ti = context["ti"]
+        request = self._request()
+        workflow = str(self.workflow)
+        self._refuse_old_model(store, workflow)
+        return answer_request(
+            store,
+            workflow,
+            request,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            try_number=ti.try_number,
+        )
+
+    def _request(self) -> QoSRequest:
+        from qosflow_airflow.core.qos import QoSRequest
+
+        if self.on_infeasible not in _WHEN_INFEASIBLE:
+            raise RequestError(
+                f"on_infeasible is {self.on_infeasible!r}", cure=f"Use one of {', '.join(_WHEN_INFEASIBLE)}."
+            )
+        fields = ("deadline_s", "max_nodes", "allow", "exclude", "pin", "objective")
+        return QoSRequest.parse({name: getattr(self, name) for name in fields})
+
+    def _refuse_old_model(self, store: Store, workflow: str) -> None:
+        if self.max_model_age_s in (None, "", "None"):
+            return
+        try:
+            limit_s = float(self.max_model_age_s)
+        except (TypeError, ValueError):
+            raise RequestError(
+                f"max_model_age_s is {self.max_model_age_s!r}, not a number", cure="Give seconds."
+            ) from None
+        version = store.newest_model(workflow)
+        age_s = (datetime.now(UTC) - version.created_at).total_seconds()
+        if age_s > limit_s:
+            raise RequestError(
+                f"version {version.version} of the model of {workflow!r} is {age_s:,.0f} s old, "
+                f"more than {limit_s:,.0f} s",
+                cure="Measure again and run the pipeline Dag, or raise max_model_age_s.",
+            )
+
+    def _status(self, record: RecommendationRecord) -> Status:
+        if record.status == "feasible":
+            return "feasible"
+        status = _WHEN_INFEASIBLE[self.on_infeasible]
+        return "infeasible" if status == "nearest" and record.answer["nearest"] is None else status
+
+    def _place(
+        self, record: RecommendationRecord, answer: Recommendation | Infeasible, loaded: LoadedModel
+    ) -> Placement:
+        from qosflow_airflow.core.placement import place
+        from qosflow_airflow.core.recommend import Infeasible
+
+        configuration = answer.nearest if isinstance(answer, Infeasible) else answer.configuration
+        assert configuration is not None  # an answer without one has stopped the task
+        return place(
+            loaded.model.workflow,
+            loaded.model.catalog,
+            configuration,
+            recommendation_id=record.recommendation_id,
+            initial_data=None if self.initial_data is None else str(self.initial_data),
+            max_rows=settings.max_map_length(),
+        )
+
+    def _log(self, summary: Mapping[str, Any], record: RecommendationRecord, loaded: LoadedModel) -> None:
+        tasks = {stage.name: stage.tasks for stage in loaded.model.workflow.stages}
+        if summary["status"] == "nearest":
+            self.log.warning(
+                "THE REQUEST IS NOT MET; the nearest configuration is used. %s", summary["explanation"]
+            )
+        else:
+            self.log.info("%s", summary["explanation"])
+        self.log.info(
+            "Recommendation %s, from version %s of the model of %s:\n%s",
+            record.recommendation_id,
+            loaded.version.version,
+            record.workflow,
+            answer_table(described(record), tasks),
+        )
+
+
+def described(record: RecommendationRecord) -> dict[str, Any]:
+    """Return what an answer says of its configuration: the best one, or the nearest; empty without either."""
+    return record.answer if record.status == "feasible" else record.answer["nearest"] or {}
+
+
+def summarise(record: RecommendationRecord, status: Status) -> dict[str, Any]:
+    """Return what is worth passing on of a recommendation, as plain JSON."""
+    found = described(record)
+    return {
+        "status": status,
+        "recommendation_id": record.recommendation_id,
+        "model_id": record.model_id,
+        "workflow": record.workflow,
+        "configuration": found.get("configuration"),
+        "makespan_s": found.get("makespan_s"),
+        "explanation": record.answer["explanation"],
+        "critical_stages": found.get("critical_stages", []),
+        "flexible_stages": found.get("flexible_stages", []),
+        "region": (found.get("region") or {}).get("rule"),
+        "binding": record.answer.get("binding", []),
+    }
+
+
+def _stop(summary: Mapping[str, Any]) -> NoReturn:
+    kind = AirflowSkipException if summary["status"] == "skipped" else AirflowFailException
+    raise kind(f"{summary['explanation']} (recommendation {summary['recommendation_id']})")

@@ -1,0 +1,36 @@
+"""The store inside a task, with errors turned into what Airflow does about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from qosflow_airflow.exceptions import NotFoundError, QoSFlowError, StoreError
+from qosflow_airflow.hooks.qosflow import QoSFlowHook
+
+if TYPE_CHECKING:
+    from qosflow_airflow.store.base import Store
+
+
+@contextmanager
+def task_errors() -> Iterator[None]:
+    """Fail for good where the input is wrong; let Airflow retry where the database is the trouble."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise AirflowFailException(str(error)) from error
+    except StoreError as error:
+        # Unreachable, busy, out of time or in a deadlock: the next try may do.
+        raise AirflowException(str(error)) from error
+    except QoSFlowError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+@contextmanager
+def task_store(qosflow_conn_id: str | None = None) -> Iterator[Store]:
+    """Open the store for one task and close it; errors are those of :func:`task_errors`."""
+    with task_errors(), QoSFlowHook(qosflow_conn_id).get_store() as store:
+        yield store
