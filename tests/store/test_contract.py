@@ -393,7 +393,8 @@ def test_what_is_stored_is_a_copy(store: Store, new_build) -> None:
 
     answer = {"tiers": {"individuals": "ssd"}}
     record = store.add_recommendation(RecommendationRecord(model.model_id, "genome", {}, answer, "feasible"))
-    for mine in (answer, record.answer, store.recommendation(record.recommendation_id).answer):
+    read, listed = store.recommendation(record.recommendation_id), store.recommendations()[0]
+    for mine in (answer, record.answer, read.answer, listed.answer):
         mine["tiers"]["individuals"] = "tmpfs"
     assert store.recommendations()[0].answer == {"tiers": {"individuals": "ssd"}}
 

@@ -33,6 +33,7 @@ def spelled(value: object) -> str:
     return json.dumps(value, sort_keys=True).replace("-0.0", "0.0")
 
 
+@settings(max_examples=60)
 @given(OBJECTS)
 def test_objects_survive_the_text(value: dict) -> None:
     text = encode(value, "summary")
@@ -40,7 +41,7 @@ def test_objects_survive_the_text(value: dict) -> None:
     assert encode(decode(text), "summary") == text
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(OBJECTS)
 def test_objects_survive_every_store(store: Store, value: dict) -> None:
     store.register_workflow("genome", "/bundles/genome")

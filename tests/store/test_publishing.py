@@ -20,6 +20,7 @@ from psycopg2 import extensions
 from qosflow_airflow.exceptions import StoreUnavailableError
 from qosflow_airflow.store.base import ModelVersion
 from qosflow_airflow.store.postgres import PostgresStore
+from qosflow_airflow.store.queries import queries
 
 KINDS = [("configurations", "2"), ("configurations", "10"), ("regions", None)]
 
@@ -100,12 +101,12 @@ def test_a_second_publisher_waits_for_the_first(open_postgres, new_build, hold_p
         assert (one.result(10).version, two.result(10).version) == (1, 2)
 
 
-def test_publishing_one_workflow_does_not_hold_up_another(open_postgres, new_build, raw) -> None:
-    store = open_postgres()
+def test_a_publisher_holds_up_no_other_workflow_and_no_new_build(open_postgres, new_build, raw) -> None:
+    store = open_postgres(statement_timeout_s=2)
     build = new_build(store, "ddmd")
     new_build(store, "genome")
     with raw.cursor() as cursor:
-        cursor.execute("select from qosflow.workflows where name = 'genome' for no key update")
+        cursor.execute(queries()["lock_workflow"], {"workflow": "genome"})
         assert store.publish(build, {}, KINDS, qosflow_version="1").version == 1
         assert store.create_build("genome", {}, {})
     raw.rollback()
