@@ -24,16 +24,18 @@ Usage: ./setup.sh COMMAND
 Each command makes the Python environment first where it is missing or out of date.
 
 Environment variables:
-  QOSFLOW_HOME              state folder; default .qosflow in this folder. Nothing outside it is written.
-  QOSFLOW_POSTGRES_URL      your own server instead of the embedded one: postgresql://user:password@host:port
-                            (remembered; the value "embedded" goes back). Its user may create databases, or the
-                            databases exist already. A database in the URL is used for creating ours only.
-  QOSFLOW_AIRFLOW_DATABASE  name of Airflow's metadata database there; default airflow
-  QOSFLOW_DATABASE          name of QoSFlow's database there; default qosflow
-  QOSFLOW_POSTGRES_ACCOUNT  as root: the account that runs the embedded Postgres; default postgres, else a new one
-  QOSFLOW_PORT              port of the web page on 127.0.0.1; default a free one
-  QOSFLOW_PYTHON            the Python to use, 3.11 to 3.13; default the newest of these that works
-  QOSFLOW_VENV              folder of the Python environment; default .venv in this folder
+  QOSFLOW_HOME                    state folder; default .qosflow in this folder. Nothing outside it is written, but
+                                  for the demo's files in memory, which "down" removes.
+  QOSFLOW_POSTGRES_URL            your own server instead of the embedded one: postgresql://user:password@host:port
+                                  (remembered; the value "embedded" goes back). Its user may create databases, or
+                                  both exist already. A database in the URL is used for creating ours only.
+  QOSFLOW_AIRFLOW_DATABASE_NAME   name of Airflow's metadata database there; default airflow
+  QOSFLOW_DATABASE_NAME           name of QoSFlow's database there; default qosflow
+  QOSFLOW_POSTGRES_ACCOUNT        as root: the account of the embedded Postgres; default postgres, else a new one
+  QOSFLOW_PORT                    port of the web page on 127.0.0.1; default a free one
+  QOSFLOW_MEMORY_TIER             the demo's tier in memory: a folder on a tmpfs; default one in /dev/shm
+  QOSFLOW_PYTHON                  the Python to use, 3.11 to 3.13; default the newest of these that works
+  QOSFLOW_VENV                    folder of the Python environment; default .venv in this folder
 USAGE
 }
 
@@ -93,9 +95,9 @@ ensure_environment() {
         "Work in a clone of your own, or ask for the right to write there."
     release="$("$VENV/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     say "Python: installing the versions of constraints/constraints-$release.txt (a minute or two)"
-    # The list of what was installed goes to the log only.
+    # What was installed, and from where, goes to the log only.
     install_packages "$ROOT/constraints/constraints-$release.txt" 2>&1 | tee "$VENV/install.log" |
-        sed -e '/^ [-+~] /d' || fail "The packages could not be installed; see above." "$(installation_cure)"
+        sed -e '/^ /d' -e '/^Installing collected /d' -e '/^Successfully installed /d' -e 's/ (from .*//' || fail "The packages could not be installed; see above." "$(installation_cure)"
     printf '%s\n' "$mark" >"$VENV/.qosflow"
 }
 
@@ -104,7 +106,7 @@ install_packages() {
     local python="$VENV/bin/python"
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip
     if "$python" -m pip install --quiet --disable-pip-version-check --constraint "$1" uv &&
-        "$python" -m uv pip install --python "$python" --constraint "$1" --editable "$ROOT[$EXTRAS]"; then
+        "$python" -m uv pip install --system-certs --python "$python" --constraint "$1" --editable "$ROOT[$EXTRAS]"; then
         return
     fi
     say "Python: uv could not install the packages; pip tries"

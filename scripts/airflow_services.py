@@ -57,8 +57,8 @@ class AirflowServices:
             say("Airflow: settings have changed, restarting all services")
             stop_processes(managed, STOP_GRACE_S)
             missing = managed
-        if missing:
-            say(f"Airflow: starting {', '.join(one.name for one in missing)}")
+        names = ", ".join(one.name for one in missing)
+        say(f"Airflow: starting {names}" if missing else "Airflow: all services run already")
         mark.write_text(self._fingerprint(), encoding="utf-8")
         for one in missing:
             program = str(Path(sys.executable).with_name("airflow"))
@@ -160,6 +160,7 @@ def airflow_environment(
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(state.airflow / "logs"),
         "AIRFLOW__QOSFLOW__BUNDLE_ROOTS": str(state.bundles),
         "AIRFLOW_CONN_QOSFLOW_DEFAULT": databases.url(databases.qosflow),
+        "QOSFLOW_DATABASE_URL": databases.url(databases.qosflow),
     }
 
 

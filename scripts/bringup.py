@@ -121,8 +121,8 @@ def choose_databases(settings: Settings, environ: Mapping[str, str]) -> None:
     """Take the server and the databases' names from the environment; without them, those of the last time."""
     if wanted := environ.get("QOSFLOW_POSTGRES_URL"):
         settings.postgres_url = "" if wanted == EMBEDDED else wanted
-    settings.airflow_database = environ.get("QOSFLOW_AIRFLOW_DATABASE") or settings.airflow_database
-    settings.qosflow_database = environ.get("QOSFLOW_DATABASE") or settings.qosflow_database
+    settings.airflow_database = environ.get("QOSFLOW_AIRFLOW_DATABASE_NAME") or settings.airflow_database
+    settings.qosflow_database = environ.get("QOSFLOW_DATABASE_NAME") or settings.qosflow_database
 
 
 def choose_api_port(state: StateFolder, settings: Settings, environ: Mapping[str, str]) -> None:
@@ -149,6 +149,7 @@ def start_postgres(state: StateFolder, settings: Settings, environ: Mapping[str,
     server = prepare_postgres(state.postgres, environ)
     if server.is_running():
         settings.postgres_port = server.running_port()
+        say(f"Postgres: the embedded server runs already on 127.0.0.1:{settings.postgres_port}")
         return
     if not port_is_free(settings.postgres_port):
         settings.postgres_port = free_port(avoid={settings.api_port})

@@ -81,7 +81,7 @@ def create_databases(databases: Databases, ours: Container[str]) -> None:
     if tables != 0 and databases.airflow not in ours:
         raise SetupError(
             f"The database {databases.airflow!r} at {databases.server} holds tables that are not ours.",
-            "Give ours another name: QOSFLOW_AIRFLOW_DATABASE=airflow_qosflow ./setup.sh up",
+            "Give ours another name: QOSFLOW_AIRFLOW_DATABASE_NAME=airflow_qosflow ./setup.sh up",
         )
 
 

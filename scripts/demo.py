@@ -1,0 +1,123 @@
+"""``./setup.sh demo``: from measurements on this machine to a tier decision, and the run that tests it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_api import AirflowApi
+from airflow_services import AirflowServices
+from console import SetupError, say
+from state import ROOT, StateFolder
+
+PIPELINE_DAG = "qosflow_pipeline"
+WORKFLOW_DAG = "genome_local"
+WORKFLOW = "genome"
+RUN_LIMIT_S = 900.0
+
+# The deadline asked for, in fastest predicted runs: it can be met, but not by every choice.
+DEADLINE_FACTOR = 1.25
+
+MEMORY_NEEDED_BYTES = 1 << 30
+MEMORY_FOLDERS = ("/dev/shm", "/run/shm", "/tmp")  # noqa: S108 - each is used only where it is a tmpfs
+
+
+def run_demo(services: AirflowServices) -> None:
+    """Measure, build a model, recommend, run and compare; print the answer. Raises :class:`SetupError`."""
+    started = time.monotonic()
+    bundle = prepare_bundle(services)
+    api = AirflowApi(services.url, "admin", services.password)
+    say(f"\nModel: {PIPELINE_DAG} builds it from {bundle}")
+    api.run_dag(PIPELINE_DAG, {"bundle": str(bundle)}, RUN_LIMIT_S)
+    fastest_s = fastest_makespan_s(services)
+    deadline_s = math.ceil(fastest_s * DEADLINE_FACTOR)
+    say(f"\nRun: {WORKFLOW_DAG} with a deadline of {deadline_s} s (the fastest choice: {fastest_s:.1f} s)")
+    run_id = api.run_dag(WORKFLOW_DAG, {"deadline_s": deadline_s}, RUN_LIMIT_S)
+    recommendation = api.returned(WORKFLOW_DAG, run_id, "recommend")
+    comparison = api.returned(WORKFLOW_DAG, run_id, "compare")
+    say("\n" + describe(recommendation, comparison, deadline_s))
+    say(f"\nDone in {time.monotonic() - started:.0f} s. Look around: {services.url}/dags/{WORKFLOW_DAG}")
+    say(f"Log in as admin with password {services.password}; stop everything with ./setup.sh down")
+
+
+def prepare_bundle(services: AirflowServices) -> Path:
+    """Measure the tiers and trace one run of the example, once; a second demo reuses the bundle."""
+    state = services.state
+    bundle = state.bundles / WORKFLOW
+    disk = state.tiers / "disk"
+    memory = memory_tier(state, services.environment)
+    for folder in (disk, memory):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if memory.is_symlink() or memory.stat().st_uid != os.getuid():
+        raise SetupError(
+            f"{memory} belongs to somebody else.",
+            "Remove it, or give another: QOSFLOW_MEMORY_TIER=/path/on/a/tmpfs",
+        )
+    say("\nMeasurements: input, rates of the tiers, and the trace of one run")
+    command = [sys.executable, str(ROOT / "examples" / WORKFLOW / "prepare.py"), "--output", str(bundle)]
+    command += ["--tier", f"disk={disk}", "--tier", f"tmpfs={memory}", "--size", "demo"]
+    result = subprocess.run(
+        command, env={**os.environ, **services.environment}, stdin=subprocess.DEVNULL, check=False
+    )
+    if result.returncode != 0:
+        raise SetupError(
+            "The example could not be measured; see above.",
+            "Cure what the last lines name, then run ./setup.sh demo again.",
+        )
+    return bundle
+
+
+def memory_tier(state: StateFolder, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the tier in memory: one name per state folder, on a tmpfs that is large enough."""
+    if wanted := environ.get("QOSFLOW_MEMORY_TIER"):
+        return Path(wanted).absolute()
+    name = f"qosflow-{hashlib.sha256(str(state.path).encode()).hexdigest()[:12]}"
+    for folder in memory_folders():
+        own = folder / name
+        if own.exists() or shutil.disk_usage(folder).free >= MEMORY_NEEDED_BYTES:
+            return own
+    raise SetupError(
+        f"No file system in memory (tmpfs) with {MEMORY_NEEDED_BYTES >> 20} MiB free was found.",
+        "Give a folder on one: QOSFLOW_MEMORY_TIER=/path. In a container, enlarge /dev/shm (--shm-size=2g).",
+    )
+
+
+def memory_folders() -> list[Path]:
+    """Return the folders among the usual ones where a tmpfs is mounted that we may write."""
+    mounts = Path("/proc/mounts")
+    lines = mounts.read_text(encoding="utf-8").splitlines() if mounts.exists() else []
+    in_memory = {line.split()[1] for line in lines if line.split()[2] == "tmpfs"}
+    return [Path(folder) for folder in MEMORY_FOLDERS if folder in in_memory and os.access(folder, os.W_OK)]
+
+
+def fastest_makespan_s(services: AirflowServices) -> float:
+    """Return the shortest predicted makespan of the workflow, in seconds."""
+    program = str(Path(sys.executable).with_name("qosflow"))
+    result = subprocess.run(
+        [program, "recommend", "--workflow", WORKFLOW, "--format", "json"],
+        env={**os.environ, **services.environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise SetupError(
+            f"qosflow recommend failed: {result.stderr.strip()}",
+            "Cure what it names, then run ./setup.sh demo again.",
+        )
+    return float(json.loads(result.stdout)["makespan_s"])
+
+
+def describe(recommendation: Mapping[str, Any], comparison: Mapping[str, Any], deadline_s: float) -> str:
+    """Return the answer in words: the choice, why, and predicted against measured time."""
+    raise NotImplementedError
