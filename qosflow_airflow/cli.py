@@ -269,6 +269,8 @@ def _progress(line: str) -> None:
 
 
 def _answer_text(answer: Any) -> str:
+    from qosflow_airflow.core.explain import configuration_in_words
+
     found = answer if answer["status"] == "feasible" else answer["nearest"]
     lines = [answer["explanation"]]
     if found is not None:
@@ -281,8 +283,7 @@ def _answer_text(answer: Any) -> str:
     if found is not None and found.get("region"):
         lines += ["", f"Region: {found['region']['rule']}"]
     for other in answer.get("alternatives", []):
-        tiers = ", ".join(f"{stage} on {tier}" for stage, tier in other["configuration"]["tiers"].items())
-        lines.append(f"Also {other['makespan_s']:.1f} s: {other['configuration']['nodes']} nodes, {tiers}")
+        lines.append(f"Also {other['makespan_s']:.1f} s: {configuration_in_words(other['configuration'])}")
     return "\n".join(lines)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.describe import state_of
 from qosflow_airflow.core.makespan import MakespanModel
-from qosflow_airflow.core.recommend import state_of
 from qosflow_airflow.core.schedule import SPLIT, Schedule
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.transfer import FloatArray

@@ -15,36 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.cost import check_priced, money, node_hours
+from qosflow_airflow.core.describe import describe
+from qosflow_airflow.core.explain import explain
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
-from qosflow_airflow.core.rules import sentence
-from qosflow_airflow.core.schedule import SPLIT
 from qosflow_airflow.core.space import Configuration, Layouts
-from qosflow_airflow.core.transfer import FloatArray, Provenance
+from qosflow_airflow.core.transfer import FloatArray
 
 WITHIN = 0.05
 """Alternatives are listed while their objective is at most this share above the best."""
-TOLERANCE = 0.05
-"""A tier swap that changes the makespan by at most this share does not matter."""
 MAX_ALTERNATIVES = 5
-
-STATES = {
-    Provenance.MEASURED: "measured",
-    Provenance.EXTRAPOLATED: "extrapolated",
-    Provenance.NOT_OBSERVED: "not_observed",
-    Provenance.UNKNOWN: "unmeasured",
-}
-
-
-def state_of(provenance: int, makespan_s: float) -> str:
-    """Return the state of a configuration in a word.
-
-    ``incomplete`` is a makespan in which missing measurements count as 0 s, as the reference rules have it.
-    """
-    if provenance == Provenance.UNKNOWN and not np.isnan(makespan_s):
-        return "incomplete"
-    return STATES[Provenance(provenance)]
 
 
 @dataclass(frozen=True)
@@ -201,100 +182,6 @@ def _recommendation(
     return Recommendation(configuration, best.makespan_s, answer)
 
 
-def describe(model: Model, nodes: int, layout: NDArray[np.int8]) -> dict[str, Any]:
-    """Return everything that is known of one configuration, as plain JSON."""
-    makespans = model.makespans(nodes)
-    layouts = layout[None, :]
-    schedule = makespans.schedule(layouts)
-    makespan_s = float(schedule.makespan_s[0])
-    swaps = _swaps(model, makespans, layout, makespan_s)
-    on_path = [
-        stage
-        for stage, on in zip(model.workflow.stage_names, schedule.on_critical_path[0], strict=True)
-        if on
-    ]
-    limit_s = TOLERANCE * makespan_s
-    return {
-        "configuration": model.space.configuration(nodes, layout).to_json(),
-        "makespan_s": makespan_s,
-        "node_hours": float(node_hours(nodes, schedule.makespan_s)[0]),
-        "state": state_of(int(schedule.provenance[0]), makespan_s),
-        "compute_known": model.scale(nodes).times.compute_known,
-        "split_s": dict(zip(SPLIT, schedule.split_s[0].tolist(), strict=True)),
-        "critical_path": schedule.critical_paths()[0],
-        "critical_stages": [
-            stage
-            for stage in on_path
-            if any(change is not None and abs(change) > limit_s for change in swaps[stage].values())
-        ],
-        "flexible_stages": [
-            stage
-            for stage, changes in swaps.items()
-            if changes and all(change is not None and abs(change) <= limit_s for change in changes.values())
-        ],
-        "swap_s": swaps,
-        "stage_s": _stage_seconds(model, makespans, layouts),
-        "region": _region(model, nodes, layouts),
-    }
-
-
-def _swaps(
-    model: Model, makespans: MakespanModel, layout: NDArray[np.int8], makespan_s: float
-) -> dict[str, dict[str, float | None]]:
-    """Return the seconds lost (below 0: gained) by moving each stage to each other tier."""
-    changes: dict[str, dict[str, float | None]] = {stage: {} for stage in model.workflow.stage_names}
-    places, rows = [], []
-    for s, stage in enumerate(model.workflow.stage_names):
-        for t, tier in enumerate(model.catalog.names):
-            if t != layout[s]:
-                swapped = layout.copy()
-                swapped[s] = t
-                places.append((stage, tier))
-                rows.append(swapped)
-    if not rows:
-        return changes
-    layouts = np.stack(rows)
-    valid = model.space.valid(layouts)
-    for (stage, tier), ok, swapped_s in zip(places, valid, makespans.makespan_s(layouts), strict=True):
-        if ok:
-            changes[stage][tier] = None if np.isnan(swapped_s) else float(swapped_s - makespan_s)
-    return changes
-
-
-def _stage_seconds(model: Model, makespans: MakespanModel, layouts: Layouts) -> dict[str, dict[str, float]]:
-    """Return what one configuration spends per stage, seconds."""
-    charges = makespans.charges(layouts)
-    edges = makespans.times.edges
-    seconds = {}
-    for s, stage in enumerate(model.workflow.stage_names):
-        into = [
-            charges.into[0, e] + charges.out_of[0, e]
-            for e, edge in enumerate(edges)
-            if edge.consumer == stage
-        ]
-        flush = [
-            charges.out_of[0, e]
-            for e, edge in enumerate(edges)
-            if edge.producer == stage and edge.consumer not in model.workflow.index
-        ]
-        seconds[stage] = {
-            "stage_in_s": float(max(into, default=0.0)),
-            "read_s": float(charges.read[0, s]),
-            "compute_s": float(charges.compute[0, s]),
-            "write_s": float(charges.write[0, s]),
-            "stage_out_s": float(max(flush, default=0.0)),
-        }
-    return seconds
-
-
-def _region(model: Model, nodes: int, layouts: Layouts) -> dict[str, Any] | None:
-    regions = model.scale(nodes).regions
-    if regions is None:
-        return None
-    region = regions.regions[int(regions.classify(layouts)[0])]
-    return {**region.to_json(), "rule": sentence(region, model.catalog, model.workflow)}
-
-
 def _slack(model: Model, request: QoSRequest, best: _Candidate) -> dict[str, float]:
     slacks = request.slacks(model.space, best.layout[None, :], best.nodes, np.array([best.makespan_s]))
     return {name: float(slack[0]) for name, slack in slacks.items()}
@@ -324,54 +211,3 @@ def _infeasible(model: Model, request: QoSRequest, search: _Search) -> Infeasibl
     answer["explanation"] = explain(answer)
     configuration = None if nearest is None else model.space.configuration(nearest.nodes, nearest.layout)
     return Infeasible(tuple(answer["binding"]), configuration, answer)
-
-
-def explain(answer: Mapping[str, Any]) -> str:
-    """Say an answer in a few sentences."""
-    if answer["status"] == "infeasible":
-        return _explain_infeasible(answer)
-    tiers = ", ".join(f"{stage} on {tier}" for stage, tier in answer["configuration"]["tiers"].items())
-    parts = [f"{_nodes(answer)}: {tiers}. Estimated makespan {answer['makespan_s']:.1f} s."]
-    if answer["request"]["deadline_s"] is not None:
-        parts.append(f"{answer['slack']['deadline_s']:.1f} s before the deadline.")
-    largest, seconds = max(answer["split_s"].items(), key=lambda item: float(item[1]))
-    share = seconds / answer["makespan_s"] if answer["makespan_s"] else 0.0
-    parts.append(f"Largest part: {largest.replace('_io', ' I/O')}, {share:.0%}.")
-    if answer["critical_stages"]:
-        parts.append(f"Critical: {', '.join(answer['critical_stages'])}.")
-    if answer["flexible_stages"]:
-        parts.append(f"Flexible, any tier will do: {', '.join(answer['flexible_stages'])}.")
-    parts += _caveats(answer)
-    return " ".join(parts)
-
-
-def _caveats(answer: Mapping[str, Any]) -> list[str]:
-    caveats = {
-        "extrapolated": "Some times lie outside what was measured.",
-        "not_observed": "Some declared edges had no I/O in the trace and count as 0 s.",
-        "incomplete": "Some measurements are missing and count as 0 s under these rules.",
-    }
-    said = [caveats[answer["state"]]] if answer["state"] in caveats else []
-    if not answer["compute_known"]:
-        said.append("Compute time is not known and counts as 0 s.")
-    return said
-
-
-def _explain_infeasible(answer: Mapping[str, Any]) -> str:
-    nearest = answer["nearest"]
-    if nearest is None:
-        return (
-            "Nothing is feasible: no configuration has all the measurements it needs. Measure those missing."
-        )
-    tiers = ", ".join(f"{stage} on {tier}" for stage, tier in nearest["configuration"]["tiers"].items())
-    asked = answer["request"]
-    asked_words = ", ".join(f"{name} = {asked[name]}" for name in answer["binding"])
-    return (
-        f"Nothing is feasible. What stands in the way: {asked_words}. Without that the best is "
-        f"{nearest['makespan_s']:.1f} s on {_nodes(nearest)}: {tiers}."
-    )
-
-
-def _nodes(described: Mapping[str, Any]) -> str:
-    nodes = described["configuration"]["nodes"]
-    return f"{nodes} node{'' if nodes == 1 else 's'}"

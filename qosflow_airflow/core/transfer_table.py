@@ -245,7 +245,7 @@ def _combined(parts: list[_Time], combine: Callable[[list[float]], float]) -> tu
 
 
 def _edges(workflow: Workflow, rules: MakespanRules) -> tuple[Edge, ...]:
-    """Return the workflow's edges; where only the last level is flushed, each of its stages has a final one."""
+    """Return the workflow's edges; where only the last level is flushed, all its stages have a final one."""
     if rules.flushes_every_final_output:
         return workflow.edges
     last = [Edge(stage.name, FINAL_DATA) for stage in workflow.stages if stage.level == workflow.levels[-1]]

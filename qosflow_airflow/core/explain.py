@@ -1,0 +1,69 @@
+"""Answers in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+CAVEATS = {
+    "extrapolated": "Some times lie outside what was measured.",
+    "not_observed": "Some declared edges had no I/O in the trace and count as 0 s.",
+    "incomplete": "Some measurements are missing and count as 0 s under these rules.",
+}
+"""What must be said of a configuration in a state that is not simply measured."""
+
+
+def explain(answer: Mapping[str, Any]) -> str:
+    """Say an answer in a few sentences."""
+    return _explain_infeasible(answer) if answer["status"] == "infeasible" else _explain_feasible(answer)
+
+
+def configuration_in_words(configuration: Mapping[str, Any]) -> str:
+    """Say node count and tiers, as in ``2 nodes, sifting on ssd, the other stages on beegfs``."""
+    nodes, tiers = configuration["nodes"], configuration["tiers"]
+    words = [f"{nodes} node{'' if nodes == 1 else 's'}"]
+    chosen = list(tiers.values())
+    usual = max(dict.fromkeys(chosen), key=chosen.count)
+    words += [f"{stage} on {tier}" for stage, tier in tiers.items() if tier != usual]
+    words.append(f"{'every stage' if len(words) == 1 else 'the other stages'} on {usual}")
+    return ", ".join(words)
+
+
+def _explain_feasible(answer: Mapping[str, Any]) -> str:
+    words = configuration_in_words(answer["configuration"])
+    parts = [f"Use {words}: estimated makespan {answer['makespan_s']:.1f} s."]
+    if answer["request"]["deadline_s"] is not None:
+        parts.append(f"That is {answer['slack']['deadline_s']:.1f} s before the deadline.")
+    largest, seconds = max(answer["split_s"].items(), key=lambda item: float(item[1]))
+    share = seconds / answer["makespan_s"] if answer["makespan_s"] else 0.0
+    parts.append(f"Most of it is {largest.replace('_io', ' I/O')} ({share:.0%}).")
+    if answer["critical_stages"]:
+        parts.append(f"Critical: {', '.join(answer['critical_stages'])}.")
+    if answer["flexible_stages"]:
+        parts.append(f"Flexible, any tier will do: {', '.join(answer['flexible_stages'])}.")
+    if answer["state"] in CAVEATS:
+        parts.append(CAVEATS[answer["state"]])
+    if not answer["compute_known"]:
+        parts.append("Compute time is not known and counts as 0 s.")
+    return " ".join(parts)
+
+
+def _explain_infeasible(answer: Mapping[str, Any]) -> str:
+    nearest = answer["nearest"]
+    if nearest is None:
+        return (
+            "Nothing is feasible: no configuration has all the measurements it needs. Measure those missing."
+        )
+    asked = answer["request"]
+    binding = ", ".join(f"{name} = {_value(asked[name])}" for name in answer["binding"])
+    words = configuration_in_words(nearest["configuration"])
+    return (
+        f"Nothing is feasible. What stands in the way: {binding}. "
+        f"Without that the best is {nearest['makespan_s']:.1f} s, on {words}."
+    )
+
+
+def _value(asked: Any) -> str:
+    if isinstance(asked, Mapping):
+        return ", ".join(f"{stage} on {tier}" for stage, tier in asked.items())
+    return ", ".join(map(str, asked)) if isinstance(asked, list) else str(asked)
