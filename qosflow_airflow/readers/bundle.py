@@ -14,7 +14,7 @@ from qosflow_airflow.core.transfer_table import TransferTable
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.exceptions import BundleError, TierError
 from qosflow_airflow.readers import cross_checks
-from qosflow_airflow.readers.catalog import build_catalog
+from qosflow_airflow.readers.catalog import build_catalog, named
 from qosflow_airflow.readers.files import SourceFile, read_file
 from qosflow_airflow.readers.observations_csv import read_observations_csv
 from qosflow_airflow.readers.rates_csv import read_rates_csv
@@ -140,7 +140,7 @@ def _selected(catalog: TierCatalog, names: Sequence[str] | None, source: str) ->
     if names is None:
         return catalog
     try:
-        return catalog.select(names)
+        return catalog.select(named(names))
     except TierError as error:
         error.source = source
         raise

@@ -24,9 +24,7 @@ def build_catalog(names: Sequence[str] | None, table: TransferTable | None) -> T
     """
     if names is None:
         return None if table is None else _ordered(table, _by_speed(table))
-    if not names:
-        raise TierError("the list of tiers is empty", cure="Name at least one shared tier, or give no list.")
-    for name in names:
+    for name in named(names):
         check_tier_name(name)
     if table is None:
         return TierCatalog(tuple(StorageTier(name, at == 0) for at, name in enumerate(names)))
@@ -35,6 +33,13 @@ def build_catalog(names: Sequence[str] | None, table: TransferTable | None) -> T
         known = ", ".join(table.tiers)
         raise TierError(f"no transfer times for {', '.join(unknown)}", cure=f"Use one of {known}.")
     return _ordered(table, names)
+
+
+def named(names: Sequence[str]) -> Sequence[str]:
+    """Return ``names``, or raise a :class:`TierError` when there are none."""
+    if not names:
+        raise TierError("the list of tiers is empty", cure="Name at least one shared tier, or give no list.")
+    return names
 
 
 def _ordered(table: TransferTable, names: Sequence[str]) -> TierCatalog:

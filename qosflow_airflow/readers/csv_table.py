@@ -20,6 +20,8 @@ IntArray = npt.NDArray[np.int64]
 BYTES_PER_MIB = 2**20
 MAX_COUNT = 1_000_000
 """Most tasks, nodes or tasks per node that a file may claim."""
+MAX_CELL_LENGTH = 4096
+"""Longest text of a cell: no path is longer, and some tables are kept with cells of one width."""
 MAX_BYTES = 2.0**70
 """Most bytes that a file may claim (1 ZiB)."""
 MAX_SECONDS = 1e9
@@ -82,6 +84,10 @@ class CsvTable:
         cells = self.columns[name.lower()]
         if not blank and "" in cells:
             raise self.error(cells.index(""), name, "is blank", "Fill it or remove the line.")
+        longest = max(cells, key=len, default="")
+        if len(longest) > MAX_CELL_LENGTH:
+            cure = f"Give at most {MAX_CELL_LENGTH:,}."
+            raise self.error(cells.index(longest), name, f"has {len(longest):,} characters", cure)
         return cells
 
     def choice(self, name: str, known: Collection[str]) -> tuple[str, ...]:

@@ -24,12 +24,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class Node:
-    """A value of a document. ``name`` is the key or position it stands at, ``line`` where that is written."""
+    """A value of a document. ``name`` is the key or position it stands at, ``line`` where that is written.
+
+    ``written`` is the text of a scalar that the format takes for something else, such as ``on``.
+    """
 
     content: Content
     line: int
     name: str
     origin: Origin
+    written: str = ""
 
     def fail(self, message: str, cure: str, *, stage: str | None = None) -> QoSFlowError:
         """Return an error about this value."""
@@ -80,6 +84,10 @@ class Node:
                 f"is {self.kind}, not text", "Write text, in quotes where it looks like a number."
             )
         return self.content
+
+    def label(self) -> str:
+        """Return a name, as written: what may be a key may be named elsewhere."""
+        return self.written or self.text()
 
     def flag(self) -> bool:
         """Return true or false."""

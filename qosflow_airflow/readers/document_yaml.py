@@ -64,7 +64,8 @@ class _Conversion:
                 line=line,
                 cure="Remove aliases (*name) of aliases.",
             )
-        return Node(self._content(given, name, line), line, name, self.origin)
+        written = given.value if isinstance(given, yaml.ScalarNode) else ""
+        return Node(self._content(given, name, line), line, name, self.origin, written)
 
     def _content(self, given: yaml.Node, name: str, line: int) -> Content:
         if isinstance(given, yaml.MappingNode):

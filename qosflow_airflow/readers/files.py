@@ -91,16 +91,25 @@ def read_file(
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise BundleError(f"cannot be read: {_reason(error)}", source=path, cure="Check the path.") from None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError("is not a regular file", source=path, cure="Give a file with data in it.")
-        if status.st_size > limit_bytes:
-            raise _too_large(path, status.st_size, limit_bytes)
-        data = stream.read(limit_bytes + 1)
-    if len(data) > limit_bytes:
-        raise _too_large(path, len(data), limit_bytes)
+    try:
+        data = _content(descriptor, path, limit_bytes)
+    finally:
+        os.close(descriptor)
     return SourceFile(path, data)
+
+
+def _content(descriptor: int, path: Path, limit_bytes: int) -> bytes:
+    # The open file is looked at, not its path, which may point elsewhere by now.
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError("is not a regular file", source=path, cure="Give a file with data in it.")
+    if status.st_size > limit_bytes:
+        raise _too_large(path, status.st_size, limit_bytes)
+    with os.fdopen(descriptor, "rb", closefd=False) as stream:
+        data = stream.read(limit_bytes + 1)
+    if len(data) > limit_bytes:  # it grows
+        raise _too_large(path, len(data), limit_bytes)
+    return data
 
 
 def _reason(error: OSError | ValueError) -> str:

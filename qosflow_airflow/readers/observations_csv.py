@@ -116,7 +116,7 @@ def _scales(table: CsvTable) -> tuple[int, ...]:
     for cell in set(cells) - {""}:
         try:
             counts = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             counts = None
         if not isinstance(counts, list) or not all(_is_count(count) for count in counts):
             row = cells.index(cell)

@@ -29,16 +29,10 @@ def check_inside(path: str | Path, roots: Iterable[str | Path]) -> Path:
             "no folder is configured to read bundles from", cure=f"Name the folders in the setting {SETTING}."
         )
     real = _inside(Path(path), resolved)
-    try:
-        status = real.stat()
-        if stat.S_ISDIR(status.st_mode):
-            for entry in sorted(real.iterdir()):
-                _check_kind(_inside(entry, resolved), entry)
-        else:
-            _check_kind(real, Path(path))
-    except OSError as error:
-        where = error.filename or path
-        raise BundleError(f"cannot be read: {error.strerror}", source=where, cure="Check the path.") from None
+    _check_kind(real, Path(path))
+    if real.is_dir():
+        for entry in _entries(real):
+            _check_kind(_inside(entry, resolved), entry)
     return real
 
 
@@ -53,10 +47,24 @@ def _inside(path: Path, roots: Iterable[Path]) -> Path:
     return real
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
 def _check_kind(real: Path, shown: Path) -> None:
-    mode = real.stat().st_mode
+    try:
+        mode = real.stat().st_mode
+    except OSError as error:
+        raise _unreadable(shown, error) from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise BundleError("is neither a file nor a folder", source=shown, cure="Remove it from the bundle.")
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(f"cannot be read: {error.strerror}", source=path, cure="Check the path.")
 
 
 def _resolve(path: str | Path) -> Path:

@@ -41,9 +41,9 @@ def predecessors(node: Node, stage: str, *, strict: bool) -> dict[str, tuple[str
     if isinstance(node.content, tuple):
         found: dict[str, tuple[str, ...]] = {}
         for item in node.content:
-            if item.text() in found:
-                raise item.fail(f"names {item.text()!r} a second time", "Remove it.", stage=stage)
-            found[item.text()] = ()
+            if item.label() in found:
+                raise item.fail(f"names {item.label()!r} a second time", "Remove it.", stage=stage)
+            found[item.label()] = ()
         return found
     return {name: _inputs(value, stage, strict=strict) for name, value in node.mapping().items()}
 
