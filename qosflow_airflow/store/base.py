@@ -17,8 +17,8 @@ RecommendationStatus = Literal["feasible", "infeasible"]
 
 MAX_ROWS = 1000
 """The most rows one listing returns."""
-MAX_PART_BYTES = 128 * 1024 * 1024
-"""The largest part: it travels, and is held in memory, in one piece."""
+MAX_PART_BYTES = 64 * 1024 * 1024
+"""The largest part: it travels, and is held in memory a few times over, in one piece."""
 
 
 def _new_id() -> str:

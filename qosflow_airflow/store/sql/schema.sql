@@ -40,6 +40,8 @@ create table qosflow.build_parts (
     sha256 text not null generated always as (encode(sha256(content), 'hex')) stored,
     primary key (build_id, kind, scale)
 );
+-- Postgres's own compression is slow, and a caller who wants one compresses the content first.
+alter table qosflow.build_parts alter column content set storage external;
 comment on column qosflow.build_parts.scale is 'Empty when the part belongs to no single scale.';
 
 create table qosflow.models (
@@ -69,6 +71,7 @@ create table qosflow.model_parts (
     sha256 text not null generated always as (encode(sha256(content), 'hex')) stored,
     primary key (model_id, kind, scale)
 );
+alter table qosflow.model_parts alter column content set storage external;
 comment on table qosflow.model_parts is 'The parts of model versions. Rows never change, and none is added later.';
 comment on column qosflow.model_parts.scale is 'Empty when the part belongs to no single scale.';
 
