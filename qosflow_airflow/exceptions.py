@@ -40,7 +40,9 @@ class QoSFlowError(Exception):
             if part
         ]
         text = f"{', '.join(where)}: {self.message}" if where else self.message
-        return f"{text} {self.cure}" if self.cure else text
+        if not self.cure:
+            return text
+        return f"{text} {self.cure}" if text.endswith((".", "!", "?", ":")) else f"{text}. {self.cure}"
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only attributes would be lost by the default pickling, which multiprocess executors use.
