@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qosflow_airflow.core.placement import Placement
     from qosflow_airflow.core.qos import QoSRequest
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
-    from qosflow_airflow.pipeline import LoadedModel
+    from qosflow_airflow.answers import LoadedModel
     from qosflow_airflow.store.base import RecommendationRecord, Store
 
 OnInfeasible = Literal["fail", "skip", "nearest"]
@@ -67,8 +67,9 @@ class QoSRecommendOperator(BaseOperator):
     - ``stage_in.<stage>`` and ``stage_out.<stage>``: one row per copy that must be done before and after;
     - ``return_value``: ``status`` (``feasible``, ``nearest``, ``infeasible``, ``skipped``),
       ``recommendation_id``, ``model_id``, ``workflow``, ``configuration``, ``makespan_s``, ``explanation``,
-      ``critical_stages``, ``flexible_stages``, ``region`` (its rule), ``binding``, ``records`` (the folder in
-      which tasks leave what they measured) and ``temporary`` (folders that nobody needs after the run).
+      ``critical_stages``, ``flexible_stages``, ``region`` (its rule) and ``binding``; where there is a run,
+      also ``tasks`` (how many per stage), ``records`` (the folder in which they leave what they measured)
+      and ``temporary`` (folders that nobody needs afterwards).
 
     :meth:`stage`, :meth:`stage_in` and :meth:`stage_out` give these rows in a form that Airflow maps over.
 
@@ -183,10 +184,11 @@ class QoSRecommendOperator(BaseOperator):
                 _stop(summary)
             placement = self._place(record, answer, loaded)
             self._log(summary, record, loaded)
-            for key, rows in xcom_rows(placement).items():
+            for key, rows in xcom_rows(placement, loaded.model.workflow).items():
                 ti.xcom_push(key=key, value=rows)
         return {
             **summary,
+            "tasks": {stage: len(rows) for stage, rows in placement.stages.items()},
             "records": records_folder(placement),
             "temporary": temporary_folders(placement, loaded.model.catalog.home),
         }
@@ -195,7 +197,7 @@ class QoSRecommendOperator(BaseOperator):
         self, store: Store, context: Context
     ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
         # Imported here: the model's libraries would slow down every parse of every Dag file.
-        from qosflow_airflow.pipeline import answer_request
+        from qosflow_airflow.answers import answer_request
 
         ti = context["ti"]
         request = self._request()

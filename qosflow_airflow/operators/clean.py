@@ -1,0 +1,66 @@
+"""The operator that gives the tiers back what a run no longer needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class QoSCleanOperator(BaseOperator):
+    """Removes the copies that were staged for a run, and what lies on other tiers than the home tier.
+
+    Final outputs were copied to the home tier and stay, as do the records. Put it after the comparison, so
+    that a run that failed keeps its folders and can be continued.
+
+    :param recommendation: what the recommending task returned (templated).
+    """
+
+    template_fields = ("recommendation",)
+    ui_color = "#eeeeee"
+
+    def __init__(self, *, recommendation: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.recommendation = recommendation
+
+    def execute(self, context: Context) -> list[str]:
+        """Remove the folders and return their paths."""
+        summary = self.recommendation
+        if not isinstance(summary, Mapping) or "temporary" not in summary:
+            raise AirflowSkipException("There was no run, so there is nothing to remove.")
+        removed = []
+        for folder in map(Path, summary["temporary"]):
+            if remove_run_folder(folder, summary["recommendation_id"]):
+                removed.append(str(folder))
+        self.log.info("Removed %s", ", ".join(removed) or "nothing")
+        return removed
+
+
+def remove_run_folder(folder: Path, run: str) -> bool:
+    """Remove a folder of a run, and what is empty then of the folders above it; return whether it was there.
+
+    Raises
+    ------
+    AirflowFailException
+        When the folder does not lie below one named ``run``: it would not be the run's own.
+    """
+    if run not in folder.parts[:-1] or ".." in folder.parts:
+        raise AirflowFailException(f"{folder} is not below a folder {run}: it is not removed.")
+    found = folder.is_dir()
+    if found:
+        shutil.rmtree(folder)
+    for parent in folder.parents:
+        # A folder that still holds something is needed.
+        with suppress(OSError):
+            parent.rmdir()
+        if parent.name == run:
+            break
+    return found

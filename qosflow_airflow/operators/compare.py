@@ -1,0 +1,109 @@
+"""The operator at the end of a run: what was predicted, what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from qosflow_airflow.operators.copy import RECORDS_OF_COPIES
+from qosflow_airflow.operators.outcome import compare, comparison_table, read_records
+from qosflow_airflow.operators.recommend import described
+from qosflow_airflow.operators.session import task_store
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class QoSCompareOperator(BaseOperator):
+    """Compares what a recommendation predicted with what its run measured, and keeps both in the store.
+
+    It reads the records that the run's tasks left. Give it ``trigger_rule="all_done"``: it then says which
+    stages did not finish, and fails, so that a failed run never passes for a measured one.
+
+    Returns, as plain JSON, ``recommendation_id``, ``predicted_s``, ``measured_s``, ``busy_s``,
+    ``deadline_s``, ``met_deadline`` (``None`` without a deadline), ``run_s`` (since the start of the Dag
+    run), ``airflow_s`` (the part of it in which no task and no copy was at work) and ``stages``.
+
+    :param recommendation: what the recommending task returned (templated).
+    :param qosflow_conn_id: the connection to the store; ``[qosflow] conn_id`` where it is not given.
+    """
+
+    template_fields = ("recommendation",)
+    ui_color = "#f3eee3"
+
+    def __init__(self, *, recommendation: Any, qosflow_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.recommendation = recommendation
+        self.qosflow_conn_id = qosflow_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compare, keep and return.
+
+        Raises
+        ------
+        AirflowFailException
+            When there was nothing to run, or the run is not complete.
+        AirflowSkipException
+            When the run was skipped because its request could not be met.
+        """
+        summary = self._summary()
+        with task_store(self.qosflow_conn_id) as store:
+            records = Path(summary["records"])
+            record = store.recommendation(summary["recommendation_id"])
+            outcome = {
+                **compare(
+                    described(record),
+                    record.request["deadline_s"],
+                    summary["tasks"],
+                    read_records(records),
+                    read_records(records / RECORDS_OF_COPIES),
+                ),
+                "dag_id": context["ti"].dag_id,
+                "run_id": context["ti"].run_id,
+            }
+            outcome |= _around(context, outcome["busy_s"])
+            store.add_outcome(record.recommendation_id, outcome)
+        self.log.info("%s\n%s", sentence(outcome), comparison_table(outcome))
+        return {"recommendation_id": record.recommendation_id, **outcome}
+
+    def _summary(self) -> Mapping[str, Any]:
+        summary = self.recommendation
+        if not isinstance(summary, Mapping):
+            raise AirflowFailException(
+                "There is no recommendation to compare with; see the task that makes it."
+            )
+        if summary["status"] == "skipped":
+            raise AirflowSkipException(f"Nothing ran: {summary['explanation']}")
+        if "records" not in summary:
+            raise AirflowFailException(f"Nothing ran: {summary['explanation']}")
+        return summary
+
+
+def sentence(outcome: Mapping[str, Any]) -> str:
+    """Say an outcome in a few sentences."""
+    predicted_s, measured_s = outcome["predicted_s"], outcome["measured_s"]
+    said = f"Predicted {predicted_s:.1f} s, measured {measured_s:.1f} s"
+    said += f" ({measured_s / predicted_s - 1:+.0%})." if predicted_s else "."
+    if outcome["met_deadline"] is not None:
+        met = "met" if outcome["met_deadline"] else "NOT met"
+        said += f" The deadline of {outcome['deadline_s']:g} s was {met}."
+    if outcome["airflow_s"] is not None:
+        said += (
+            f" Of the {outcome['run_s']:.1f} s since the run began, no task and no copy was at work for "
+            f"{outcome['airflow_s']:.1f} s: that is Airflow starting and scheduling tasks."
+        )
+    return said
+
+
+def _around(context: Context, busy_s: float) -> dict[str, float | None]:
+    """Return the seconds since the Dag run began, and those of them that no record accounts for."""
+    began = context["dag_run"].start_date
+    if began is None:
+        return {"run_s": None, "airflow_s": None}
+    run_s = (datetime.now(UTC) - began).total_seconds()
+    return {"run_s": run_s, "airflow_s": max(0.0, run_s - busy_s)}
