@@ -142,9 +142,10 @@ def _add_database(parser: argparse.ArgumentParser) -> None:
 def _build(options: argparse.Namespace) -> int:
     """Read a bundle, evaluate every configuration at every scale, find regions, and keep the model."""
     from qosflow_airflow import pipeline
+    from qosflow_airflow.core.build_options import BuildOptions
 
     asked = ("scales", "tiers", "rules", "transfer_times", "name")
-    build_options = pipeline.BuildOptions.parse({name: getattr(options, name) for name in asked})
+    build_options = BuildOptions.parse({name: getattr(options, name) for name in asked})
     if options.store:
         with _store(options) as store:
             published = pipeline.run(store, options.bundle, build_options, _progress)
@@ -243,7 +244,7 @@ def _model(options: argparse.Namespace) -> Model:
         from qosflow_airflow.store.model_folder import read_model_folder
 
         return read_model_folder(options.model)
-    from qosflow_airflow.pipeline import load_model
+    from qosflow_airflow.answers import load_model
 
     with _store(options) as store:
         return load_model(store, options.workflow).model

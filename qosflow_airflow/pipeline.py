@@ -14,21 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from qosflow_airflow import __version__
+from qosflow_airflow.answers import load_model_version
+from qosflow_airflow.core.build_options import BuildOptions
 from qosflow_airflow.core.configurations import EvaluatedConfigurations, configuration_frame, evaluate_space
 from qosflow_airflow.core.estimate import estimate_stage_times
 from qosflow_airflow.core.frames import frame_from_bytes, frame_to_bytes
 from qosflow_airflow.core.makespan import MakespanModel
-from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, rules_named
+from qosflow_airflow.core.makespan_rules import MakespanRules, rules_named
 from qosflow_airflow.core.model import Model, ScaleModel
 from qosflow_airflow.core.observations import IOObservations
 from qosflow_airflow.core.policies import policy_qualities
 from qosflow_airflow.core.profile import StorageProfile
-from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.rates import StorageRates
-from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
 from qosflow_airflow.core.regions import RegionSet, fit_regions
 from qosflow_airflow.core.scaling import check_scale
 from qosflow_airflow.core.scaling import project as project_observations
@@ -38,56 +39,14 @@ from qosflow_airflow.core.transfer import StageTimes
 from qosflow_airflow.core.transfer_table import TransferTable, stage_times
 from qosflow_airflow.core.volumes import TracedVolumes
 from qosflow_airflow.core.workflow import Workflow
-from qosflow_airflow.exceptions import BundleError, MeasurementError, NotFoundError, RequestError
+from qosflow_airflow.exceptions import BundleError, MeasurementError, NotFoundError
 from qosflow_airflow.readers.bundle import Bundle, check_inside, read_bundle
-from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
+from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.memory import MemoryStore
 from qosflow_airflow.store.model_folder import write_model_folder
 
 JSON = "application/json"
 ARRAYS = "application/x-npz"
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a build may be asked for.
-
-    ``scales`` are node counts, by default those that the observations name. ``tiers`` are the tiers to
-    consider, by default all of ``tiers.yaml`` or of the transfer times. ``transfer_times`` is a table of
-    transfer times to use instead of an estimate from observations and rates.
-    """
-
-    scales: tuple[int, ...] | None = None
-    tiers: tuple[str, ...] | None = None
-    rules: MakespanRules = COMPLETE
-    transfer_times: str | None = None
-    name: str | None = None
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> BuildOptions:
-        """Build options from loosely typed values, as a trigger form or a command line gives them."""
-        asked = {name: value for name, value in values.items() if value not in (None, "", [], ())}
-        if unknown := sorted(set(asked) - {"scales", "tiers", "rules", "transfer_times", "name"}):
-            raise RequestError(f"unknown options {', '.join(unknown)}")
-        scales = asked.get("scales")
-        tiers = asked.get("tiers")
-        return cls(
-            scales=None if scales is None else _whole_numbers(scales),
-            tiers=None if tiers is None else tuple(_listed(tiers)),
-            rules=rules_named(str(asked.get("rules", COMPLETE.name))),
-            transfer_times=asked.get("transfer_times"),
-            name=asked.get("name"),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON that :meth:`parse` reads back."""
-        return {
-            "scales": None if self.scales is None else list(self.scales),
-            "tiers": None if self.tiers is None else list(self.tiers),
-            "rules": self.rules.name,
-            "transfer_times": self.transfer_times,
-            "name": self.name,
-        }
 
 
 class OpenedBuild(NamedTuple):
@@ -96,13 +55,6 @@ class OpenedBuild(NamedTuple):
     build_id: str
     workflow: str
     scales: tuple[int, ...]
-
-
-class LoadedModel(NamedTuple):
-    """A model version with what it holds."""
-
-    version: ModelVersion
-    model: Model
 
 
 def resolve_bundle(value: str, roots: Sequence[str], store: Store) -> Path:
@@ -119,7 +71,7 @@ def resolve_bundle(value: str, roots: Sequence[str], store: Store) -> Path:
         except NotFoundError:
             raise BundleError(
                 f"no workflow is registered as {value!r}",
-                cure="Give the path of a bundle, or register the workflow with `qosflow build BUNDLE --store`.",
+                cure="Give the path of a bundle, or build the workflow once from its path.",
             ) from None
     return check_inside(Path(value), [Path(root) for root in roots])
 
@@ -200,16 +152,25 @@ def regions(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
     """Fit regions to the evaluated configurations, and measure them and the fixed policies held out."""
     makespans = _Plan.read(store, build_id).makespans(store, build_id, nodes)
     evaluated = EvaluatedConfigurations.from_bytes(store.part(build_id, "configurations", str(nodes)))
-    fitted = fit_regions(makespans, evaluated.layouts, evaluated)
+    if np.isnan(evaluated.makespan_s).all():
+        # Nothing is measured here: the model says so, and has no regions to show.
+        _put_json(store, build_id, "regions", str(nodes), {"regions": [], "quality": {}})
+        return {"build_id": build_id, "nodes": nodes, "regions": 0}
+    fitted = fit_regions(makespans, evaluated.layouts, makespans.schedule(evaluated.layouts))
     quality = {
         "policies": {
             name: found._asdict()
             for name, found in policy_qualities(makespans, evaluated.layouts, evaluated.makespan_s).items()
         },
-        "regions": fitted.quality.to_json(),
+        "regions": {
+            "count": fitted.count,
+            "concordance_held_out": fitted.concordance_held_out,
+            "mae_held_out_s": fitted.mae_held_out_s,
+            "separation": fitted.separation,
+        },
     }
     _put_json(store, build_id, "regions", str(nodes), {**fitted.to_json(), "quality": quality})
-    return {"build_id": build_id, "nodes": nodes, "regions": len(fitted.regions)}
+    return {"build_id": build_id, "nodes": nodes, "regions": fitted.count}
 
 
 def publish(store: Store, build_id: str) -> dict[str, Any]:
@@ -269,43 +230,6 @@ def _configuration_frames(model: Model) -> Iterator[pd.DataFrame]:
             yield configuration_frame(makespans, layouts)
 
 
-def load_model(store: Store, workflow: str) -> LoadedModel:
-    """Return the newest model of a workflow."""
-    return _load(store, store.newest_model(workflow))
-
-
-def load_model_version(store: Store, model_id: str) -> LoadedModel:
-    """Return one model version."""
-    return _load(store, store.model(model_id))
-
-
-def answer_request(
-    store: Store,
-    workflow: str,
-    request: QoSRequest,
-    *,
-    dag_id: str | None = None,
-    run_id: str | None = None,
-    task_id: str | None = None,
-    try_number: int | None = None,
-) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
-    """Answer a request by the newest model, and keep the answer."""
-    loaded = load_model(store, workflow)
-    answer = recommend(loaded.model, request)
-    record = RecommendationRecord(
-        model_id=loaded.version.model_id,
-        workflow=workflow,
-        request=request.to_json(),
-        answer=dict(answer.answer),
-        status="feasible" if isinstance(answer, Recommendation) else "infeasible",
-        dag_id=dag_id,
-        run_id=run_id,
-        task_id=task_id,
-        try_number=try_number,
-    )
-    return store.add_recommendation(record), answer, loaded
-
-
 @dataclass(frozen=True)
 class _Plan:
     """What :func:`open_build` decided."""
@@ -339,13 +263,9 @@ def _assemble(store: Store, build_id: str) -> Model:
     for nodes in plan.scales:
         found = _get_json(store, build_id, "regions", str(nodes))
         times = StageTimes.from_json(_get_json(store, build_id, "stage_times", str(nodes)))
-        scales.append(ScaleModel(nodes, times, RegionSet.from_json(found), found["quality"]))
+        fitted = RegionSet.from_json(found) if found["regions"] else None
+        scales.append(ScaleModel(nodes, times, fitted, found["quality"]))
     return Model(plan.workflow, plan.catalog, plan.rules, tuple(scales), build.inputs, build.options)
-
-
-def _load(store: Store, version: ModelVersion) -> LoadedModel:
-    model, found = (json.loads(store.model_part(version.model_id, kind)) for kind in ("model", "regions"))
-    return LoadedModel(version, Model.from_json(model, found))
 
 
 def _catalog(bundle: Bundle) -> TierCatalog:
@@ -411,16 +331,3 @@ def _put_frame(store: Store, build_id: str, kind: str, scale: str | None, frame:
 
 def _get_frame(store: Store, build_id: str, kind: str, scale: str | None = None) -> pd.DataFrame:
     return frame_from_bytes(store.part(build_id, kind, scale))
-
-
-def _whole_numbers(value: Any) -> tuple[int, ...]:
-    try:
-        return tuple(int(str(part)) for part in _listed(value))
-    except ValueError:
-        raise RequestError(f"scales is {value!r}", cure="Give whole numbers, as in 2,5,10.") from None
-
-
-def _listed(value: Any) -> list[Any]:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return list(value) if isinstance(value, Sequence) else [value]

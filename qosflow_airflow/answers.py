@@ -1,0 +1,63 @@
+"""Answers from the newest model: what the operator and the command line ask for.
+
+Nothing here needs more than numpy: asking must not cost a task a second of imports.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
+from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
+
+
+class LoadedModel(NamedTuple):
+    """A model version with what it holds."""
+
+    version: ModelVersion
+    model: Model
+
+
+def load_model(store: Store, workflow: str) -> LoadedModel:
+    """Return the newest model of a workflow."""
+    return _load(store, store.newest_model(workflow))
+
+
+def load_model_version(store: Store, model_id: str) -> LoadedModel:
+    """Return one model version."""
+    return _load(store, store.model(model_id))
+
+
+def answer_request(
+    store: Store,
+    workflow: str,
+    request: QoSRequest,
+    *,
+    dag_id: str | None = None,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    try_number: int | None = None,
+) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
+    """Answer a request by the newest model, and keep the answer."""
+    loaded = load_model(store, workflow)
+    answer = recommend(loaded.model, request)
+    record = RecommendationRecord(
+        model_id=loaded.version.model_id,
+        workflow=workflow,
+        request=request.to_json(),
+        answer=dict(answer.answer),
+        status="feasible" if isinstance(answer, Recommendation) else "infeasible",
+        dag_id=dag_id,
+        run_id=run_id,
+        task_id=task_id,
+        try_number=try_number,
+    )
+    return store.add_recommendation(record), answer, loaded
+
+
+def _load(store: Store, version: ModelVersion) -> LoadedModel:
+    model, found = (json.loads(store.model_part(version.model_id, kind)) for kind in ("model", "regions"))
+    return LoadedModel(version, Model.from_json(model, found))

@@ -1,0 +1,65 @@
+"""What a build of a model may be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, rules_named
+from qosflow_airflow.exceptions import RequestError
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build may be asked for.
+
+    ``scales`` are node counts, by default those that the observations name. ``tiers`` are the tiers to
+    consider, by default all of ``tiers.yaml`` or of the transfer times. ``transfer_times`` is a table of
+    transfer times to use instead of an estimate from observations and rates.
+    """
+
+    scales: tuple[int, ...] | None = None
+    tiers: tuple[str, ...] | None = None
+    rules: MakespanRules = COMPLETE
+    transfer_times: str | None = None
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> BuildOptions:
+        """Build options from loosely typed values, as a trigger form or a command line gives them."""
+        asked = {name: value for name, value in values.items() if value not in (None, "", [], ())}
+        if unknown := sorted(set(asked) - {"scales", "tiers", "rules", "transfer_times", "name"}):
+            raise RequestError(f"unknown options {', '.join(unknown)}")
+        scales = asked.get("scales")
+        tiers = asked.get("tiers")
+        return cls(
+            scales=None if scales is None else _whole_numbers(scales),
+            tiers=None if tiers is None else tuple(_listed(tiers)),
+            rules=rules_named(str(asked.get("rules", COMPLETE.name))),
+            transfer_times=asked.get("transfer_times"),
+            name=asked.get("name"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON that :meth:`parse` reads back."""
+        return {
+            "scales": None if self.scales is None else list(self.scales),
+            "tiers": None if self.tiers is None else list(self.tiers),
+            "rules": self.rules.name,
+            "transfer_times": self.transfer_times,
+            "name": self.name,
+        }
+
+
+def _whole_numbers(value: Any) -> tuple[int, ...]:
+    try:
+        return tuple(int(str(part)) for part in _listed(value))
+    except ValueError:
+        raise RequestError(f"scales is {value!r}", cure="Give whole numbers, as in 2,5,10.") from None
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value) if isinstance(value, Sequence) else [value]
