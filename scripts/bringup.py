@@ -19,6 +19,7 @@ from typing import NoReturn
 from airflow_services import AirflowServices, airflow_environment, managed_services, stop_services
 from console import SetupError, report, say
 from databases import Databases, airflow_revision, create_databases, parse_server_url
+from demo import remove_memory_tier, run_demo
 from embedded_postgres import EmbeddedPostgres, prepare_postgres, server_url
 from state import (
     Settings,
@@ -68,6 +69,7 @@ def down(environ: Mapping[str, str]) -> None:
         server = find_server(state, environ)
         if server and server.stop():
             stopped.append("postgres")
+    remove_memory_tier(state)
     say(f"Stopped: {', '.join(stopped) or 'nothing was running'}")
     if load_settings(state).postgres_url:
         say("Your own Postgres server is left as it is")
@@ -256,8 +258,6 @@ def dispatch(command: str, arguments: list[str]) -> int:
     elif command == "status":
         return 0 if status(os.environ) else 3
     elif command == "demo":
-        from demo import run_demo
-
         run_demo(up(os.environ))
     elif command == "run" and arguments:
         run(arguments, os.environ)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import demo
+import pytest
+from console import SetupError
+from state import StateFolder
+
+RECOMMENDATION = {
+    "configuration": {"nodes": 1, "tiers": {"individuals": "tmpfs", "frequency": "disk"}},
+    "critical_stages": ["individuals"],
+    "flexible_stages": ["frequency"],
+    "explanation": "1 node meets the deadline with 4.0 s to spare.",
+    "region": {"rule": "individuals on tmpfs"},
+}
+COMPARISON = {
+    "predicted_s": 8.0,
+    "measured_s": 9.25,
+    "deadline_s": 12,
+    "met_deadline": True,
+    "run_s": 20.0,
+    "airflow_s": 10.75,
+    "stages": {
+        "individuals": {"predicted_s": 6.0, "measured_s": 7.0},
+        "frequency": {"predicted_s": 2.0, "measured_s": 2.25},
+    },
+}
+
+
+def test_the_answer_shows_tiers_reasons_and_both_times() -> None:
+    text = demo.describe(RECOMMENDATION, COMPARISON)
+    assert "The deadline of 12 s was met." in text
+    assert "Rule: individuals on tmpfs" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["individuals", "tmpfs", "6.00", "7.00", "critical"] in rows
+    assert ["frequency", "disk", "2.00", "2.25", "flexible"] in rows
+    assert ["whole", "run", "8.00", "9.25"] in rows
+
+
+def test_a_missed_deadline_is_said() -> None:
+    assert "was not met" in demo.describe(RECOMMENDATION, {**COMPARISON, "met_deadline": False})
+
+
+def test_the_memory_tier_is_ours_per_state_folder_and_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "memory_folders", lambda: [tmp_path])
+    state, other = StateFolder(tmp_path / "a"), StateFolder(tmp_path / "b")
+    tier = demo.memory_tier(state, {})
+    assert tier.parent == tmp_path
+    assert tier != demo.memory_tier(other, {})
+    tier.mkdir()
+    kept = demo.memory_tier(other, {})
+    kept.mkdir()
+    demo.remove_memory_tier(state)
+    assert not tier.exists()
+    assert kept.exists()
+
+
+def test_a_memory_that_is_too_small_is_an_error_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "memory_folders", lambda: [tmp_path])
+    monkeypatch.setattr(demo, "MEMORY_NEEDED_BYTES", shutil.disk_usage(tmp_path).total + 1)
+    with pytest.raises(SetupError, match="in memory") as failure:
+        demo.memory_tier(StateFolder(tmp_path / "a"), {})
+    assert "--shm-size" in failure.value.cure
+    assert demo.memory_tier(StateFolder(tmp_path / "a"), {"QOSFLOW_MEMORY_TIER": "/ram"}) == Path("/ram")
