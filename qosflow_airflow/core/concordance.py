@@ -57,6 +57,16 @@ def published_concordance(score: ArrayLike, makespan_s: ArrayLike) -> float:
     return counts.share(counts.discordant)
 
 
+def dense_ranks(values: FloatArray, rounding: float = ROUNDING) -> IntArray:
+    """Return 0, 1, 2 … in the order of ``values``, one rank for values that differ by rounding only."""
+    order = np.argsort(values, kind="stable")
+    tolerance = rounding * np.abs(values).max(initial=0.0)
+    steps = np.diff(values[order], prepend=values[order[:1]]) > tolerance
+    ranks = np.empty(len(values), dtype=np.int64)
+    ranks[order] = np.cumsum(steps)
+    return ranks
+
+
 class _PairCounts(NamedTuple):
     pairs: int
     discordant: int
@@ -83,7 +93,7 @@ def _measured(score: ArrayLike, makespan_s: ArrayLike) -> tuple[FloatArray, Floa
 
 
 def _count_pairs(scores: FloatArray, makespans: FloatArray, *, rounding: float) -> _PairCounts:
-    score, makespan = _dense_ranks(scores, rounding), _dense_ranks(makespans, ROUNDING)
+    score, makespan = dense_ranks(scores, rounding), dense_ranks(makespans)
     # With ties in the score in the order of the makespans, every inversion left is a pair put wrongly.
     by_score = np.lexsort((makespan, score))
     both = score * (makespan.max(initial=0) + 1) + makespan
@@ -92,16 +102,6 @@ def _count_pairs(scores: FloatArray, makespans: FloatArray, *, rounding: float) 
         discordant=_inversions(makespan[by_score]),
         tied_in_score_only=_tied_pairs(score) - _tied_pairs(both),
     )
-
-
-def _dense_ranks(values: FloatArray, rounding: float) -> IntArray:
-    """Return 0, 1, 2 … in the order of ``values``, one rank for values that differ by rounding only."""
-    order = np.argsort(values, kind="stable")
-    tolerance = rounding * np.abs(values).max(initial=0.0)
-    steps = np.diff(values[order], prepend=values[order[:1]]) > tolerance
-    ranks = np.empty(len(values), dtype=np.int64)
-    ranks[order] = np.cumsum(steps)
-    return ranks
 
 
 def _pairs(count: int) -> int:

@@ -20,16 +20,21 @@ from qosflow_airflow.core.transfer import FloatArray, IntArray
 
 
 class PolicyQuality(NamedTuple):
-    """How well a policy orders configurations; see :mod:`~qosflow_airflow.core.concordance`."""
+    """How well a policy orders configurations; see :mod:`~qosflow_airflow.core.concordance`.
 
-    concordance: float
-    concordance_published: float
+    ``None`` with fewer than two measured configurations: there is no pair to put in order.
+    """
+
+    concordance: float | None
+    concordance_published: float | None
 
 
 def policy_qualities(
     model: MakespanModel, layouts: Layouts, makespan_s: FloatArray
 ) -> dict[str, PolicyQuality]:
     """Return the quality of each of :data:`POLICIES` on one space, by name."""
+    if np.count_nonzero(~np.isnan(makespan_s)) < 2:
+        return dict.fromkeys(POLICIES, PolicyQuality(None, None))
     scores = {name: score(model, layouts) for name, score in POLICIES.items()}
     return {
         name: PolicyQuality(concordance(score, makespan_s), published_concordance(score, makespan_s))
@@ -73,8 +78,8 @@ POLICIES: Mapping[str, Callable[[MakespanModel, Layouts], FloatArray]] = {
 def transitions(model: MakespanModel, layouts: Layouts) -> IntArray:
     """Count the stages that copy in, the stages that copy out, and the levels that do either, per layout.
 
-    The artifact counts the columns above 0 s of a table that holds copies both per stage and per level. A copy
-    whose time is unknown is not counted.
+    The artifact counts the columns above 0 s of a table that holds copies both per stage and per level. A
+    copy whose time is unknown is not counted.
     """
     charges = model.charges(layouts)
     workflow = model.workflow

@@ -1,0 +1,173 @@
+"""Regression trees as arrays, and every pruned version of one at once.
+
+A tree splits on binary features. Weakest-link (cost-complexity) pruning (Breiman et al., 1984) removes, as
+the price ``alpha`` of a leaf rises, one split after the other; the pruned trees are nested, so one number per
+node says at which price it becomes a leaf, and a row's prediction at any price is a node on its path from the
+root.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.transfer import FloatArray, IntArray
+
+BoolArray = NDArray[np.bool_]
+Features = NDArray[np.float32]
+"""Rows x features, 0 or 1; single precision is what scikit-learn computes with."""
+
+
+class RegressionTree(NamedTuple):
+    """A binary tree. Per node: its children and the feature that it splits on; all -1 at a leaf.
+
+    Node 0 is the root and a child stands after its parent. A row goes left where the feature is 0.
+    """
+
+    left: IntArray
+    right: IntArray
+    feature: IntArray
+
+    @property
+    def size(self) -> int:
+        """The number of nodes."""
+        return len(self.left)
+
+    @property
+    def splits(self) -> IntArray:
+        """The nodes that are not leaves, ascending."""
+        return np.flatnonzero(self.left >= 0)
+
+    @property
+    def parent(self) -> IntArray:
+        """The parent of each node, -1 for the root."""
+        parent = np.full(self.size, -1, dtype=np.int64)
+        parent[self.left[self.splits]] = self.splits
+        parent[self.right[self.splits]] = self.splits
+        return parent
+
+    def paths(self, features: Features) -> IntArray:
+        """Return, per row, its nodes from the root down; a leaf is repeated to the depth of the tree."""
+        rows = np.arange(len(features))
+        node = np.zeros(len(features), dtype=np.int64)
+        path = [node]
+        while (self.feature[node] >= 0).any():
+            feature = self.feature[node]
+            goes_right = features[rows, np.maximum(feature, 0)] > 0
+            node = np.where(feature < 0, node, np.where(goes_right, self.right[node], self.left[node]))
+            path.append(node)
+        return np.stack(path, axis=1)
+
+
+class NodeTimes(NamedTuple):
+    """Per node of a tree: the median of its rows' targets, and the sum of their distances from it."""
+
+    median: FloatArray
+    deviation: FloatArray
+
+
+def node_times(paths: IntArray, target: FloatArray, nodes: int) -> NodeTimes:
+    """Return median and absolute deviation of ``target`` in each of ``nodes`` nodes; every node has a row."""
+    order = np.argsort(target, kind="stable")
+    ordered = paths[order]
+    first = np.ones(ordered.shape, dtype=bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    # Rows of each node, still in the order of their targets.
+    node = ordered[first]
+    values = np.repeat(target[order], first.sum(axis=1))[np.argsort(node, kind="stable")]
+    count = np.bincount(node, minlength=nodes)
+    end = np.cumsum(count)
+    start = end - count
+    median = (values[start + (count - 1) // 2] + values[start + count // 2]) / 2
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    upper = total[end] - total[start + (count + 1) // 2]
+    lower = total[start + count // 2] - total[start]
+    return NodeTimes(median, np.maximum(upper - lower, 0.0))
+
+
+class PrunedTree(NamedTuple):
+    """A tree with the price per leaf at which each node becomes one: its own cost is then worth less.
+
+    ``leaf_from`` is -inf at a leaf and never grows from parent to child.
+    """
+
+    tree: RegressionTree
+    leaf_from: FloatArray
+
+    @property
+    def alphas(self) -> FloatArray:
+        """The prices at which the tree changes, ascending, from 0: the tree is one from each to the next."""
+        return np.unique(np.concatenate([[0.0], self.leaf_from[self.tree.splits]]))
+
+    def leaf_count(self, alpha: float) -> int:
+        """Return the number of leaves at a price."""
+        return 1 + int((self.leaf_from > alpha).sum())
+
+    def leaves(self, alpha: float) -> IntArray:
+        """Return the nodes that are leaves at a price."""
+        parent = self.tree.parent
+        below_split = (parent < 0) | (self.leaf_from[parent] > alpha)
+        return np.flatnonzero(below_split & (self.leaf_from <= alpha))
+
+    def predict(self, paths: IntArray, values: FloatArray, alphas: FloatArray) -> FloatArray:
+        """Return rows x alphas: the value of the leaf that each row falls into at each price."""
+        leaf_from = self.leaf_from[paths]
+        rows = np.arange(len(paths))
+        predictions = np.empty((len(paths), len(alphas)))
+        for k, alpha in enumerate(alphas):
+            depth = (leaf_from > alpha).sum(axis=1)
+            predictions[:, k] = values[paths[rows, depth]]
+        return predictions
+
+
+def prune(tree: RegressionTree, cost: FloatArray) -> PrunedTree:
+    """Return the weakest-link pruning of ``tree`` under a cost per node that splitting never raises."""
+    return _WeakestLinks(tree, cost).prune()
+
+
+class _WeakestLinks:
+    """Pruning under way: per node, leaves and cost of what is left of its subtree, and its price per leaf."""
+
+    def __init__(self, tree: RegressionTree, cost: FloatArray) -> None:
+        self.tree = tree
+        self.cost = cost
+        self.parent = tree.parent
+        self.leaves = np.ones(tree.size)
+        self.subtree_cost = cost.astype(np.float64)
+        for node in tree.splits[::-1]:
+            children = [tree.left[node], tree.right[node]]
+            self.leaves[node] = self.leaves[children].sum()
+            self.subtree_cost[node] = self.subtree_cost[children].sum()
+        self.link = np.full(tree.size, np.inf)
+        splits = tree.splits
+        self.link[splits] = (cost[splits] - self.subtree_cost[splits]) / (self.leaves[splits] - 1)
+
+    def prune(self) -> PrunedTree:
+        leaf_from = np.where(self.tree.left >= 0, np.inf, -np.inf)
+        alpha = 0.0
+        for _ in self.tree.splits:
+            node = int(np.argmin(self.link))
+            if np.isinf(self.link[node]):
+                break
+            # Rounding may make a later link a hair cheaper than an earlier one.
+            alpha = max(alpha, float(self.link[node]))
+            self._collapse(node, alpha, leaf_from)
+        return PrunedTree(self.tree, leaf_from)
+
+    def _collapse(self, node: int, alpha: float, leaf_from: FloatArray) -> None:
+        waiting = [node]
+        while waiting:
+            below = waiting.pop()
+            if np.isposinf(leaf_from[below]):
+                leaf_from[below], self.link[below] = alpha, np.inf
+                waiting += [int(self.tree.left[below]), int(self.tree.right[below])]
+        fewer = self.leaves[node] - 1
+        dearer = self.cost[node] - self.subtree_cost[node]
+        above = int(self.parent[node])
+        while above >= 0:
+            self.leaves[above] -= fewer
+            self.subtree_cost[above] += dearer
+            self.link[above] = (self.cost[above] - self.subtree_cost[above]) / (self.leaves[above] - 1)
+            above = int(self.parent[above])
