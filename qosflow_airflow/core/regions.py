@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.boxes import Box, box_of, leaf_boxes, one_hot
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.pruning import Features, RegressionTree
 from qosflow_airflow.core.region_choice import Choice, CrossValidation, Rows, choose_tree
@@ -26,10 +27,6 @@ from qosflow_airflow.exceptions import MeasurementError, TierError
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """What is kept of a region's makespans."""
-ROWS_PER_BLOCK = 1 << 16
-
-Box = NDArray[np.bool_]
-"""Stages x tiers: the tiers that each stage may be on."""
 
 
 class Evaluated(Protocol):
@@ -171,7 +168,7 @@ class RegionSet:
                 "a layout uses a tier that the regions do not know",
                 cure=f"Use {', '.join(self.tier_names)}, or build the model again.",
             )
-        return _box_of(self._boxes, layouts)
+        return box_of(self._boxes, layouts)
 
     @cached_property
     def _boxes(self) -> list[Box]:
@@ -233,7 +230,7 @@ def fit_regions(
     MeasurementError
         When no layout has a known makespan.
     """
-    return _Fit(model, layouts, schedule, options or RegionOptions(), seed).regions()
+    return _Fit(model, layouts, evaluated, options or RegionOptions(), seed).regions()
 
 
 class _Fit:
@@ -297,10 +294,10 @@ class _Fit:
         )
         pruned = choice.fitted.pruned
         leaves = set(pruned.leaves(choice.alpha).tolist())
-        return choice, _leaf_boxes(pruned.tree, leaves, layouts.shape[1], self.tiers)
+        return choice, leaf_boxes(pruned.tree, leaves, layouts.shape[1], self.tiers)
 
     def _members(self, boxes: list[Box]) -> list[IntArray]:
-        found = _box_of(boxes, self.layouts[self.measured])
+        found = box_of(boxes, self.layouts[self.measured])
         return [self.measured[found == number] for number in range(len(boxes))]
 
     def _region(self, number: int, box: Box, rows: IntArray, index: SpaceIndex) -> Region:
@@ -335,11 +332,6 @@ class _Fit:
         )
 
 
-def one_hot(layouts: Layouts, tiers: int) -> Features:
-    """Return rows x (stages x tiers) features, 1 where a stage is on a tier."""
-    return np.asarray((layouts[:, :, None] == np.arange(tiers)).reshape(len(layouts), -1), dtype=np.float32)
-
-
 def _grow(features: Features, target: FloatArray, fewest: int, seed: int) -> RegressionTree:
     from sklearn.tree import DecisionTreeRegressor  # takes a second to import; only a fit needs it
 
@@ -350,37 +342,6 @@ def _grow(features: Features, target: FloatArray, fewest: int, seed: int) -> Reg
         np.asarray(tree.children_right, dtype=np.int64),
         np.where(tree.children_left < 0, -1, tree.feature).astype(np.int64),
     )
-
-
-def _leaf_boxes(tree: RegressionTree, leaves: set[int], stages: int, tiers: int) -> list[Box]:
-    """Return the box of each leaf; they share nothing and fill the whole space."""
-    boxes = []
-    waiting = [(0, np.ones((stages, tiers), dtype=bool))]
-    while waiting:
-        node, box = waiting.pop()
-        if node in leaves:
-            boxes.append(box)
-            continue
-        stage, tier = divmod(int(tree.feature[node]), tiers)
-        without, only = box.copy(), box.copy()
-        without[stage, tier] = False
-        only[stage] = False
-        only[stage, tier] = True
-        waiting += [(int(tree.left[node]), without), (int(tree.right[node]), only)]
-    return boxes
-
-
-def _box_of(boxes: list[Box], layouts: Layouts) -> IntArray:
-    """Return the position of the box that each layout is in."""
-    inside = np.stack(boxes, axis=-1)  # stages x tiers x boxes
-    found = np.empty(len(layouts), dtype=np.int64)
-    for start in range(0, len(layouts), ROWS_PER_BLOCK):
-        block = layouts[start : start + ROWS_PER_BLOCK]
-        candidates = np.ones((len(block), len(boxes)), dtype=bool)
-        for s in range(block.shape[1]):
-            candidates &= inside[s, block[:, s]]
-        found[start : start + len(block)] = candidates.argmax(axis=1)
-    return found
 
 
 def _by_median(
