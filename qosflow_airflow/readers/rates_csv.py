@@ -74,7 +74,7 @@ def _columns(table: CsvTable) -> dict[str, object]:
         "destination_tier": [destination for _, destination in pairs],
         "access_bytes": table.numbers("transferSize", low=1, high=MAX_BYTES),
         "volume_bytes": BYTES_PER_MIB
-        * table.numbers("aggregateFilesizeMB", low=0, high=MAX_BYTES / BYTES_PER_MIB),
+        * table.numbers("aggregateFilesizeMB", low=1 / BYTES_PER_MIB, high=MAX_BYTES / BYTES_PER_MIB),
         "tasks": tasks,
         "nodes": nodes,
         "tasks_per_node": _tasks_per_node(table, tasks / nodes),

@@ -60,6 +60,7 @@ WRONG = {
     "less than not timed": (",4.0,4,", ",-2,4,", 2, "totalTime", "is -2"),
     "no access size": ("write,0,1048576", "write,0,0", 2, "transferSize", "is 0"),
     "NaN volume": (",1024,8,4.0", ",NaN,8,4.0", 2, "aggregateFilesizeMB", "is NaN"),
+    "no volume": (",1024,8,4.0", ",0,8,4.0", 2, "aggregateFilesizeMB", "is 0"),
     "no node": (",4.0,4,", ",4.0,0,", 2, "numNodes", "is 0"),
     "no tasks": (",1024,8,4.0", ",1024,0,4.0", 2, "numTasks", "is 0"),
     "flag": (",nfs,0,1", ",nfs,0,yes", 2, "direct", "is 'yes'"),
