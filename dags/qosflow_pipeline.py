@@ -19,8 +19,8 @@ DOC = """
 ### From measurements to a model
 
 Reads a *bundle* (a folder with a workflow's stages, what was observed of its tasks, and what the storage
-tiers reach) and publishes a model of it, from which recommendations are made. Per node count, `project` brings
-the observations to that scale, `estimate` turns them into seconds per stage and tier, `cost` evaluates every
+tiers reach) and publishes a model of it, from which recommendations are made. Per node count, `project` makes
+observations at that scale, `estimate` turns them into seconds per stage and tier, `cost` evaluates every
 configuration, and `regions` says which choices matter. `publish` makes the result the newest model version,
 in one transaction: a run that fails leaves the model as it was.
 

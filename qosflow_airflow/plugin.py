@@ -1,0 +1,30 @@
+"""What QoSFlow adds to Airflow's web server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+from qosflow_airflow.hooks.settings import page_path
+
+
+class QoSFlowPlugin(AirflowPlugin):
+    """The pages under ``/qosflow`` and their entry in the navigation."""
+
+    name = "qosflow"
+    external_views = [  # noqa: RUF012 - Airflow declares it, and not as a class variable
+        {
+            "name": "QoSFlow",
+            "href": f"{page_path()}/",
+            "destination": "nav",
+            "url_route": "qosflow",
+        }
+    ]
+
+    @property
+    def fastapi_apps(self) -> list[Any]:  # type: ignore[override]  # Airflow reads an attribute
+        """The application, made only where it is asked for: importing it takes a second in every worker."""
+        from qosflow_airflow.web.app import create_app
+
+        return [{"name": "qosflow", "url_prefix": "/qosflow", "app": create_app()}]

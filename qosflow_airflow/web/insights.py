@@ -1,0 +1,238 @@
+"""What the pages show, computed from stored records; every value is ready to be printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from qosflow_airflow.store.base import ModelVersion, OutcomeRecord, RecommendationRecord
+
+PARTS = ("stage_in_s", "read_s", "compute_s", "write_s", "stage_out_s")
+"""The seconds of a stage, in the order in which they are spent."""
+
+NOTHING = "–"
+"""Stands where there is no value."""
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """One stage of a configuration: tier, seconds per part (:data:`PARTS`), what its choice means."""
+
+    stage: str
+    tier: str
+    parts: tuple[str, ...]
+    role: str
+
+
+@dataclass(frozen=True)
+class MeasuredLine:
+    """One stage, or the whole run: predicted and measured seconds."""
+
+    stage: str
+    tier: str
+    predicted: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class OutcomeView:
+    """What a run measured. ``met`` is empty where there was no deadline."""
+
+    when: str
+    met: str
+    lines: tuple[MeasuredLine, ...]
+
+
+@dataclass(frozen=True)
+class RecommendationView:
+    """A recommendation: what was asked, what was answered, what came of it."""
+
+    recommendation_id: str
+    workflow: str
+    model: str
+    status: str
+    when: str
+    task: str
+    explanation: str
+    makespan: str
+    nodes: str
+    region: str
+    request: tuple[tuple[str, str], ...]
+    stages: tuple[StageLine, ...]
+    alternatives: tuple[tuple[str, str], ...]
+    outcomes: tuple[OutcomeView, ...]
+
+
+@dataclass(frozen=True)
+class RecommendationLine:
+    """A recommendation in a list."""
+
+    recommendation_id: str
+    workflow: str
+    status: str
+    makespan: str
+    task: str
+    when: str
+
+
+@dataclass(frozen=True)
+class ModelLine:
+    """A model version in a list."""
+
+    workflow: str
+    version: str
+    rules: str
+    scales: str
+    configurations: str
+    when: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The newest model versions and recommendations."""
+
+    models: tuple[ModelLine, ...]
+    recommendations: tuple[RecommendationLine, ...]
+
+
+def overview(models: Sequence[ModelVersion], records: Sequence[RecommendationRecord]) -> Overview:
+    """Return what the first page shows."""
+    return Overview(tuple(map(_model_line, models)), tuple(map(_recommendation_line, records)))
+
+
+def recommendation_view(
+    record: RecommendationRecord, model: ModelVersion, outcomes: Sequence[OutcomeRecord]
+) -> RecommendationView:
+    """Return what the page of a recommendation shows."""
+    found = _configured(record)
+    configuration = found.get("configuration") or {}
+    return RecommendationView(
+        recommendation_id=record.recommendation_id,
+        workflow=record.workflow,
+        model=f"version {model.version} of {_moment(model.created_at)}",
+        status=record.status,
+        when=_moment(record.created_at),
+        task=_task(record),
+        explanation=str(record.answer.get("explanation", "")),
+        makespan=seconds(found.get("makespan_s")),
+        nodes=_text(configuration.get("nodes")),
+        region=_text((found.get("region") or {}).get("rule")),
+        request=tuple(_asked(record.request)),
+        stages=tuple(_stage_lines(found)),
+        alternatives=tuple(_alternatives(record.answer)),
+        outcomes=tuple(map(_outcome_view, outcomes)),
+    )
+
+
+def seconds(value: object) -> str:
+    """Return seconds as they are shown.
+
+    >>> seconds(12.345), seconds(None)
+    ('12.35 s', '–')
+    """
+    return f"{value:,.2f} s" if isinstance(value, int | float) else NOTHING
+
+
+def _configured(record: RecommendationRecord) -> Mapping[str, Any]:
+    """Return what the answer says of its configuration: the best, or the nearest where none is feasible."""
+    if record.status == "feasible":
+        return record.answer
+    return record.answer.get("nearest") or {}
+
+
+def _stage_lines(found: Mapping[str, Any]) -> list[StageLine]:
+    tiers = (found.get("configuration") or {}).get("tiers") or {}
+    times = found.get("stage_s") or {}
+    roles = {
+        **dict.fromkeys(found.get("flexible_stages", ()), "flexible"),
+        **dict.fromkeys(found.get("critical_stages", ()), "critical"),
+    }
+    return [
+        StageLine(
+            stage,
+            _text(tier),
+            tuple(seconds(times.get(stage, {}).get(part)) for part in PARTS),
+            roles.get(stage, ""),
+        )
+        for stage, tier in tiers.items()
+    ]
+
+
+def _alternatives(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (_configuration_text(found.get("configuration") or {}), seconds(found.get("makespan_s")))
+        for found in answer.get("alternatives", ())
+    ]
+
+
+def _configuration_text(configuration: Mapping[str, Any]) -> str:
+    tiers = ", ".join(f"{stage} on {tier}" for stage, tier in (configuration.get("tiers") or {}).items())
+    return f"{_text(configuration.get('nodes'))} nodes: {tiers}"
+
+
+def _asked(request: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _text(value)) for name, value in request.items() if value not in (None, [], {}, "")]
+
+
+def _outcome_view(record: OutcomeRecord) -> OutcomeView:
+    outcome = record.outcome
+    met = {True: "deadline met", False: "deadline not met"}.get(outcome.get("met_deadline"), "")  # type: ignore[arg-type]  # None is no key, which is meant
+    lines = [
+        MeasuredLine(
+            stage,
+            _text(found.get("tier")),
+            seconds(found.get("predicted_s")),
+            seconds(found.get("measured_s")),
+        )
+        for stage, found in (outcome.get("stages") or {}).items()
+    ]
+    total = MeasuredLine(
+        "whole run", "", seconds(outcome.get("predicted_s")), seconds(outcome.get("measured_s"))
+    )
+    return OutcomeView(_moment(record.created_at), met, (*lines, total))
+
+
+def _recommendation_line(record: RecommendationRecord) -> RecommendationLine:
+    return RecommendationLine(
+        record.recommendation_id,
+        record.workflow,
+        record.status,
+        seconds(_configured(record).get("makespan_s")),
+        _task(record),
+        _moment(record.created_at),
+    )
+
+
+def _model_line(model: ModelVersion) -> ModelLine:
+    configurations = (model.summary.get("configurations") or {}).values()
+    return ModelLine(
+        model.workflow,
+        str(model.version),
+        _text(model.summary.get("rules")),
+        _text(model.summary.get("scales")),
+        f"{sum(configurations):,}" if configurations else NOTHING,
+        _moment(model.created_at),
+    )
+
+
+def _task(record: RecommendationRecord) -> str:
+    """Return who asked: a task of a Dag run, or the command line."""
+    if record.dag_id is None:
+        return "command line"
+    return " / ".join(part for part in (record.dag_id, record.run_id, record.task_id) if part)
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _text(value: object) -> str:
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_text(found)}" for key, found in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return str(value)
