@@ -85,16 +85,14 @@ class AirflowApi:
         return json.loads(value) if isinstance(value, str) else value
 
     def _first_failure(self, run_path: str, tasks: list[dict[str, Any]]) -> str:
-        for task in tasks:
-            if task["state"] == "failed":
-                path = f"{run_path}/taskInstances/{quote(task['task_id'])}/logs/{task['try_number']}"
-                answer = self._call("GET", f"{path}?{urlencode({'map_index': task['map_index']})}")
-                events = [line for line in answer["content"] if isinstance(line, dict)]
-                errors = [
-                    str(line.get("event")) for line in events if line.get("level") in ("error", "critical")
-                ]
-                return "\n".join([f"{task['task_id']}:", *errors[-5:]])
-        return "No task has failed; the scheduler's log says more."
+        failed = next((task for task in tasks if task["state"] == "failed"), None)
+        if failed is None:
+            return "No task has failed; the scheduler's log says more."
+        path = f"{run_path}/taskInstances/{quote(failed['task_id'])}/logs/{failed['try_number']}"
+        answer = self._call("GET", f"{path}?{urlencode({'map_index': failed['map_index']})}")
+        lines = [line for line in answer["content"] if isinstance(line, dict)]
+        errors = [line for line in lines if line.get("level") in ("error", "critical")]
+        return "\n".join([f"{failed['task_id']}:", *map(_describe_error, errors[-5:])])
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -130,3 +128,9 @@ def _show_changes(tasks: list[dict[str, Any]], shown: Mapping[str, str], elapsed
         if now[task_id] != shown.get(task_id, "waiting"):
             say(f"  {elapsed_s:4.0f} s  {task_id:<28} {now[task_id]}")
     return now
+
+
+def _describe_error(line: Mapping[str, Any]) -> str:
+    """Return what a log line says and which exception it holds, without its frames."""
+    causes = [f"{cause['exc_type']}: {cause['exc_value']}" for cause in line.get("error_detail") or []]
+    return "\n".join([str(line.get("event")), *causes])
