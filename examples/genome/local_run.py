@@ -57,7 +57,7 @@ def run_workflow(
     processes: int | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> LocalRun:
-    """Run every task, at most ``processes`` at once (by default one a processor), and copy where tiers differ.
+    """Run every task, at most ``processes`` at once (default: one a processor); copy where tiers differ.
 
     ``tiers`` names the tier of each stage. Folders are made below ``run_id`` on the tiers' mounts and stay.
     A stage starts when its predecessors are done. The first failure or an interrupt ends the tasks that run.

@@ -3,8 +3,8 @@
     python prepare.py --output BUNDLE --tier disk=/data/qosflow --tier tmpfs=/dev/shm/qosflow --size demo
 
 The first tier is the shared one: the input is written there and the traced run takes place there. What is
-there already and was made with the same settings is kept, files that a person has edited included; ``--force``
-makes everything again.
+there already and was made with the same settings is kept, files that a person has edited included;
+``--force`` makes everything again.
 """
 
 from __future__ import annotations
@@ -152,11 +152,12 @@ def check_space(settings: Settings) -> None:
         return
     moved = settings.size.variants * settings.size.chromosomes * settings.size.persons
     needed = moved * MOVED_BYTES_PER_VARIANT // SIZES["demo"].persons
-    free = usable_bytes(settings.tiers[settings.shared])
+    folder = settings.tiers[settings.shared]
+    free = usable_bytes(folder)
     if free < needed:
         raise GenomeError(
-            f"{settings.tiers[settings.shared]}: {free / GIB:.2f} GiB may be used and {needed / GIB:.2f} GiB are "
-            "needed; free some space, choose a smaller --size or another folder for the first tier"
+            f"{folder}: needs {needed / GIB:.2f} GiB and {free / GIB:.2f} may be used; "
+            "free some space, choose a smaller --size or another first tier"
         )
 
 

@@ -12,6 +12,8 @@ ACCESS_BYTES = (64 << 10, MIB)
 COPY_ACCESS_BYTES = MIB
 VOLUMES_BYTES = (MIB, 16 * MIB, 128 * MIB)
 """Bytes that all jobs of a point move together; the smallest shows what opening and syncing a file costs."""
+FILE_BYTES = 8 * MIB
+"""A job's volume is in files of this size: each costs an open and a sync, as a task's outputs do."""
 DIRECT_VOLUME_BYTES = 64 * MIB
 
 
@@ -40,6 +42,14 @@ class Point:
     def tiers(self) -> tuple[str, ...]:
         """The tiers it touches, each once."""
         return tuple(dict.fromkeys((self.source, self.destination)))
+
+    @property
+    def file_sizes(self) -> tuple[int, ...]:
+        """Sizes of the files of one job; one file around the page cache, where only the device counts."""
+        if self.direct:
+            return (self.job_bytes,)
+        whole, rest = divmod(self.job_bytes, FILE_BYTES)
+        return (FILE_BYTES,) * whole + (rest,) * (rest > 0)
 
     @property
     def stem(self) -> str:

@@ -22,7 +22,7 @@ from qosflow_airflow.measure.points import (
     direct_points,
 )
 from qosflow_airflow.measure.scratch import is_memory, scratch, usable_bytes
-from qosflow_airflow.measure.workers import Transfer, Workers
+from qosflow_airflow.measure.workers import FilePart, Transfer, Workers
 
 REPEATS = 3
 LARGE_SHARE = 0.25
@@ -132,6 +132,8 @@ class _Session:
         """Measure those of the points that the time allows, or all of them ``always``."""
         timed = run or self._run_workers
         rows = [self._time(point, timed) for point in points if always or self._affordable(point)]
+        if not rows:
+            return
         left_out = len(points) - len(rows)
         self.progress(
             f"measure, {title}, {points[0].volume_bytes / MIB:g} MiB: {_summary(rows)}"
@@ -152,7 +154,7 @@ class _Session:
                 self.progress(f"measure, direct: none for {tier}: {error}")
 
     def _affordable(self, point: Point) -> bool:
-        if point.operation == "read" and not self._files(point)[0].exists():
+        if point.operation == "read" and not self._parts(point, 0)[0].path.exists():
             return False  # its write was left out
         left_s = self.deadline_s - time.monotonic()
         return self._expected_s(point) <= min(left_s, self.budget_s * LARGE_SHARE)
@@ -166,10 +168,14 @@ class _Session:
         ]
         return min(known, default=0.0)
 
-    def _files(self, point: Point) -> list[Path]:
-        # Named as fio names them: job and file after the stem.
-        folder = self.folders[point.destination]
-        return [folder / f"{point.stem}.{job}.0" for job in range(point.jobs)]
+    def _parts(self, point: Point, job: int) -> list[FilePart]:
+        # Named as fio names them, job and file after the stem, so that its files and ours are read alike.
+        names = [f"{point.stem}.{job}.{number}" for number in range(len(point.file_sizes))]
+        source, destination = self.folders[point.source], self.folders[point.destination]
+        return [
+            FilePart(source / name, destination / name, size)
+            for name, size in zip(names, point.file_sizes, strict=True)
+        ]
 
     def _time(self, point: Point, run: _Run) -> ProfileRow:
         if point.operation != "read":
@@ -194,18 +200,12 @@ class _Session:
         return row
 
     def _run_workers(self, point: Point) -> float:
-        files = self._files(point)
+        jobs = [self._parts(point, job) for job in range(point.jobs)]
         if point.source != point.destination:
-            source = self.folders[point.source] / files[0].name
-            self.workers.run([Transfer("write", source, point.job_bytes, point.access_bytes)])
-            return self.workers.run(
-                [Transfer("copy", files[0], point.job_bytes, point.access_bytes, source=source)]
-            )
+            sources = [[FilePart(source, source, size) for source, _, size in parts] for parts in jobs]
+            self.workers.run([Transfer("write", parts, point.access_bytes) for parts in sources])
         return self.workers.run(
-            [
-                Transfer(point.operation, file, point.job_bytes, point.access_bytes, direct=point.direct)
-                for file in files
-            ]
+            [Transfer(point.operation, parts, point.access_bytes, point.direct) for parts in jobs]
         )
 
 

@@ -63,7 +63,7 @@ def copy(source: str, path: str, buffer: mmap.mmap, access_bytes: int) -> None:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Do one transfer at the appointed time; return when it began and ended, on the monotonic clock."""
-    access_bytes, size = request["access_bytes"], request["bytes"]
+    access_bytes = request["access_bytes"]
     # An anonymous map is aligned to a page, as direct I/O wants it. Random: no layer can compress it away.
     with mmap.mmap(-1, access_bytes) as buffer:
         buffer.write(os.urandom(access_bytes))
@@ -73,12 +73,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             pass
         begin_s = time.monotonic()
         try:
-            if request["operation"] == "write":
-                write(request["path"], size, buffer, access_bytes, flags)
-            elif request["operation"] == "read":
-                read(request["path"], size, buffer, access_bytes, flags)
-            else:
-                copy(request["source"], request["path"], buffer, access_bytes)
+            for source, path, size in request["files"]:
+                if request["operation"] == "write":
+                    write(path, size, buffer, access_bytes, flags)
+                elif request["operation"] == "read":
+                    read(path, size, buffer, access_bytes, flags)
+                else:
+                    copy(source, path, buffer, access_bytes)
         except OSError as error:
             return {"error": str(error), "errno": error.errno}
         return {"begin_s": begin_s, "end_s": time.monotonic()}

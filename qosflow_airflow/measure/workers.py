@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from qosflow_airflow.exceptions import MeasurementError
 
@@ -19,16 +19,22 @@ LEAD_S = 0.01
 _PROGRAM = Path(__file__).with_name("worker.py")
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """What one worker does: write or read ``bytes`` of ``path``, or copy ``source`` to it."""
+class FilePart(NamedTuple):
+    """A file and how many of its bytes to move; ``source`` is what to copy into it, where it is a copy."""
 
-    operation: str
+    source: Path
     path: Path
     bytes: int
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What one worker does, one file after the other: write, read or copy it."""
+
+    operation: str
+    files: Sequence[FilePart]
     access_bytes: int
     direct: bool = False
-    source: Path | None = None
 
 
 class Workers:
@@ -97,9 +103,7 @@ class Workers:
     def _tell(self, process: subprocess.Popen[str], transfer: Transfer, start_s: float) -> None:
         request = {
             "operation": transfer.operation,
-            "path": str(transfer.path),
-            "source": str(transfer.source or ""),
-            "bytes": transfer.bytes,
+            "files": [(str(part.source), str(part.path), part.bytes) for part in transfer.files],
             "access_bytes": transfer.access_bytes,
             "direct": transfer.direct,
             "start_s": start_s,
