@@ -76,12 +76,18 @@ def resolve_bundle(value: str, roots: Sequence[str], store: Store) -> Path:
     return check_inside(Path(value), [Path(root) for root in roots])
 
 
-def open_build(store: Store, bundle: Path, options: BuildOptions) -> OpenedBuild:
-    """Read and check a bundle, and store what the other steps need; nothing when the bundle is wrong."""
+def open_build(
+    store: Store, bundle: Path, options: BuildOptions, *, roots: Sequence[str] | None = None
+) -> OpenedBuild:
+    """Read and check a bundle, and store what the other steps need; nothing when the bundle is wrong.
+
+    With ``roots``, nothing is read that does not lie below one of these folders.
+    """
     found = read_bundle(
         bundle,
         transfer_times=None if options.transfer_times is None else _find(bundle, options.transfer_times),
         tiers=options.tiers,
+        roots=roots,
     )
     workflow = found.workflow
     if options.name:
