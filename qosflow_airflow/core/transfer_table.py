@@ -62,12 +62,13 @@ class TransferTable:
     @cached_property
     def _groups(self) -> dict[tuple[str, str], dict[tuple[str, str], _Rows]]:
         groups: dict[tuple[str, str], dict[tuple[str, str], _Rows]] = {}
-        keys = list(COLUMNS[:4])
-        for key, rows in self.frame.groupby(keys, sort=False):
-            producer, consumer, source, destination = (str(part) for part in key)
-            groups.setdefault((producer, consumer), {})[source, destination] = _Rows(
-                *(rows[name].to_numpy() for name in COLUMNS[4:])
-            )
+        columns = [self.frame[name].to_numpy() for name in COLUMNS]
+        positions = self.frame.groupby(list(COLUMNS[:4]), sort=False).indices
+        # In file order; slicing a frame per group would take most of a build.
+        for at in sorted(positions.values(), key=lambda at: int(at[0])):
+            producer, consumer, source, destination = (str(column[at[0]]) for column in columns[:4])
+            rows = _Rows(*(column[at] for column in columns[4:]))
+            groups.setdefault((producer, consumer), {})[source, destination] = rows
         return groups
 
     @cached_property
