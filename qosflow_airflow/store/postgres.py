@@ -22,9 +22,10 @@ from qosflow_airflow.store.base import (
     RegisteredWorkflow,
     Store,
 )
-from qosflow_airflow.store.connections import ConnectionPool, Database, Row, row, rows
+from qosflow_airflow.store.connections import Database, Row, row, rows
 from qosflow_airflow.store.migrate import require_current
 from qosflow_airflow.store.payload import checked_text, decode, encode
+from qosflow_airflow.store.pool import ConnectionPool
 
 _NAME = "the name of a workflow"
 
