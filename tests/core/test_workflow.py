@@ -100,9 +100,7 @@ def test_an_error_says_how_to_cure_it() -> None:
         Workflow("broken", (stage("a", tasks=0),))
     with pytest.raises(WorkflowError, match="the workflow has no name"):
         Workflow("", (stage("a"),))
-    with pytest.raises(
-        WorkflowError, match=r"has no stage 'merg'\. Use one of individuals, "
-    ):
+    with pytest.raises(WorkflowError, match=r"has no stage 'merg'\. Use one of individuals, "):
         GENOME.stage("merg")
 
 
