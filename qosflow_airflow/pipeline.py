@@ -162,7 +162,7 @@ def regions(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
         # Nothing is measured here: the model says so, and has no regions to show.
         _put_json(store, build_id, "regions", str(nodes), {"regions": [], "quality": {}})
         return {"build_id": build_id, "nodes": nodes, "regions": 0}
-    fitted = fit_regions(makespans, evaluated.layouts, makespans.schedule(evaluated.layouts))
+    fitted = fit_regions(makespans, evaluated.layouts, evaluated)
     quality = {
         "policies": {
             name: found._asdict()

@@ -11,26 +11,25 @@ from numpy.typing import NDArray
 
 from qosflow_airflow.core.describe import state_of
 from qosflow_airflow.core.makespan import MakespanModel
-from qosflow_airflow.core.schedule import SPLIT, Schedule
+from qosflow_airflow.core.schedule import SPLIT
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.transfer import FloatArray
 
-KEPT = ("layouts", "makespan_s", "provenance", "split_s", "on_critical_path")
-"""The arrays that are stored; the rest follows from the stage times."""
+KEPT = ("layouts", "makespan_s", "provenance", "on_critical_path")
+"""The arrays that are kept; the rest follows from the stage times."""
 
 
 @dataclass(frozen=True)
 class EvaluatedConfigurations:
     """Every valid layout of a space at one node count, with what it takes.
 
-    Axes: C configurations, S stages. ``layouts`` is C x S, ``split_s`` C x 4, ``on_critical_path`` C x S.
+    Axes: C configurations, S stages. ``layouts`` and ``on_critical_path`` are C x S.
     """
 
     nodes: int
     layouts: Layouts
     makespan_s: FloatArray
     provenance: NDArray[np.int8]
-    split_s: FloatArray
     on_critical_path: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -59,14 +58,15 @@ class EvaluatedConfigurations:
 def evaluate_space(model: MakespanModel) -> EvaluatedConfigurations:
     """Evaluate every layout that the rules allow, block by block."""
     space = ConfigurationSpace(model.workflow, model.catalog, model.rules)
-    parts: list[tuple[Layouts, Schedule]] = [(layouts, model.schedule(layouts)) for layouts in space.blocks()]
+    blocks = [_evaluate(model, layouts) for layouts in space.blocks()]
+    arrays = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in KEPT}
+    return EvaluatedConfigurations(nodes=model.times.nodes, **arrays)
+
+
+def _evaluate(model: MakespanModel, layouts: Layouts) -> EvaluatedConfigurations:
+    schedule = model.schedule(layouts)
     return EvaluatedConfigurations(
-        nodes=model.times.nodes,
-        layouts=np.concatenate([layouts for layouts, _ in parts]),
-        makespan_s=np.concatenate([schedule.makespan_s for _, schedule in parts]),
-        provenance=np.concatenate([schedule.provenance for _, schedule in parts]),
-        split_s=np.concatenate([schedule.split_s for _, schedule in parts]),
-        on_critical_path=np.concatenate([schedule.on_critical_path for _, schedule in parts]),
+        model.times.nodes, layouts, schedule.makespan_s, schedule.provenance, schedule.on_critical_path
     )
 
 

@@ -17,8 +17,8 @@ from qosflow_airflow.exceptions import SpaceTooLargeError
 Layouts = NDArray[np.int8]
 """Configurations x stages: the position of each stage's tier in the catalog."""
 
-MAX_LAYOUTS = 20_000_000
-"""Layouts that are enumerated at most; evaluating so many takes about a minute."""
+MAX_LAYOUTS = 1 << 20
+"""Layouts that are enumerated at most: what fits in memory, and in one part of a store, at once."""
 
 
 @dataclass(frozen=True)
