@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 
 from errors import GenomeError
-from staging import copy_files
 
 from qosflow_airflow.core.placement import Placement, Row, place
 from qosflow_airflow.core.space import Configuration
 from qosflow_airflow.core.tiers import TierCatalog
-from qosflow_airflow.core.workflow import INITIAL_DATA, Workflow
+from qosflow_airflow.core.workflow import Workflow
+from qosflow_airflow.operators.folder_copy import copy_folder
 
 PROGRAM = Path(__file__).with_name("genome.py")
 Job = Callable[[], object]
@@ -149,12 +149,9 @@ class _Run:
     def _copy(self, row: Row) -> None:
         stage = self.workflow.stage(row["stage"])
         patterns = stage.outputs if row["data_of"] == stage.name else stage.predecessors[row["data_of"]]
-        copied = copy_files(Path(row["source"]), Path(row["destination"]), patterns)
-        kind = "input" if row["data_of"] == INITIAL_DATA else "output"
-        self.say(
-            f"{stage.name}: {copied / 2**20:.1f} MiB of {kind} of {row['data_of']} copied from "
-            f"{row['source_tier']} to {row['tier']}"
-        )
+        copied = copy_folder(Path(row["source"]), Path(row["destination"]), patterns)
+        way = f"{row['source_tier']} to {row['tier']}"
+        self.say(f"{stage.name}: {copied.bytes / 2**20:.1f} MiB of {row['data_of']} copied from {way}")
 
     def _run_task(self, row: Row) -> None:
         begin_s = time.monotonic() - self.started_s

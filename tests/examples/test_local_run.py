@@ -7,7 +7,6 @@ import pytest
 from errors import GenomeError
 from genome import digests
 from local_run import LocalRun, run_workflow
-from staging import copy_files
 
 from qosflow_airflow.core.tiers import StorageTier, TierCatalog
 from qosflow_airflow.core.workflow import Workflow
@@ -94,15 +93,3 @@ def test_a_failed_task_ends_the_run_and_says_why(
     with pytest.raises(GenomeError, match=r"of stage individuals ended with code 2: .* no file matches"):
         run_workflow(workflow, catalog, tiers, run_id="run", initial_data=empty, processes=1)
     assert not (tmp_path / "disk" / "run" / "output" / "individuals_merge").exists()
-
-
-def test_copies_take_what_matches_and_nothing_unfinished(tmp_path: Path) -> None:
-    source, destination = tmp_path / "source", tmp_path / "destination"
-    source.mkdir()
-    for name in ("chr1n.tar", "chr1-EUR.tar", ".chr2n.tar.host-1.part"):
-        (source / name).write_bytes(name.encode())
-    assert copy_files(source, destination, [r"chr\d+n\.tar"]) == len("chr1n.tar")
-    assert [path.name for path in destination.iterdir()] == ["chr1n.tar"]
-    assert copy_files(source, tmp_path / "all") == len("chr1n.tar" + "chr1-EUR.tar")
-    with pytest.raises(GenomeError, match="no file matches"):
-        copy_files(source, destination, [r"chr9.*"])
