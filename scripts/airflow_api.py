@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from console import SetupError, say
 
 FINISHED = {"success", "failed"}
+BEFORE_RUNNING = {"waiting", "scheduled", "queued"}
 POLL_S = 1.0
 
 # No proxy ever stands between us and 127.0.0.1, whatever the environment says.
@@ -119,15 +120,19 @@ def _show_changes(tasks: list[dict[str, Any]], shown: Mapping[str, str], elapsed
     states: dict[str, Counter[str]] = {}
     for task in tasks:
         states.setdefault(task["task_id"], Counter())[task["state"] or "waiting"] += 1
-    now = {}
-    for task_id, counts in states.items():
-        total = counts.total()
-        now[task_id] = ", ".join(
-            state if total == 1 else f"{count} of {total} {state}" for state, count in sorted(counts.items())
-        )
-        if now[task_id] != shown.get(task_id, "waiting"):
-            say(f"  {elapsed_s:4.0f} s  {task_id:<28} {now[task_id]}")
+    now = {task_id: _summarise(counts) for task_id, counts in states.items()}
+    width = max(map(len, now), default=0)
+    for task_id, summary in now.items():
+        if summary and summary != shown.get(task_id, ""):
+            say(f"  {elapsed_s:4.0f} s  {task_id:<{width}}  {summary}")
     return now
+
+
+def _summarise(counts: Counter[str]) -> str:
+    """Return how many instances are in which state; the steps before running are of no interest."""
+    total = counts.total()
+    seen = {state: count for state, count in sorted(counts.items()) if state not in BEFORE_RUNNING}
+    return ", ".join(state if total == 1 else f"{count} of {total} {state}" for state, count in seen.items())
 
 
 def _describe_error(line: Mapping[str, Any]) -> str:

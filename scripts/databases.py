@@ -56,7 +56,8 @@ def parse_server_url(text: str, airflow: str, qosflow: str) -> Databases:
             "QOSFLOW_POSTGRES_URL is not the URL of a Postgres server.",
             "Write it as postgresql://user:password@host:port, with special characters %-encoded.",
         )
-    server_url = urlunsplit(("postgresql", parts.netloc, "", parts.query, ""))
+    # Airflow expands $ in its settings as a shell does.
+    server_url = urlunsplit(("postgresql", parts.netloc, "", parts.query, "")).replace("$", "%24")
     return Databases(server_url, airflow, qosflow, parts.path.strip("/") or "postgres")
 
 

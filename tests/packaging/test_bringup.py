@@ -102,11 +102,11 @@ def test_addresses_are_loopback_and_follow_the_port(state: StateFolder) -> None:
 
 
 def test_a_server_url_keeps_its_options_and_drops_its_database() -> None:
-    databases = parse_server_url("postgres://me:p%40ss@db/start?sslmode=require", "airflow", "qosflow")
+    databases = parse_server_url("postgres://me:p%40$s@db/start?sslmode=require", "airflow", "qosflow")
     assert databases.maintenance == "start"
     assert databases.server == "db:5432"
-    assert databases.url("qosflow") == "postgresql://me:p%40ss@db/qosflow?sslmode=require"
-    assert databases.asyncpg_url("airflow") == "postgresql+asyncpg://me:p%40ss@db/airflow?ssl=require"
+    assert databases.url("qosflow") == "postgresql://me:p%40%24s@db/qosflow?sslmode=require"
+    assert databases.asyncpg_url("airflow") == "postgresql+asyncpg://me:p%40%24s@db/airflow?ssl=require"
 
 
 @pytest.mark.parametrize(
