@@ -1,0 +1,134 @@
+"""Measured rates: exact where measured, a power law in between, and said so outside."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qosflow_airflow.core.profile import RateEstimate, RateQuery, StorageProfile
+from qosflow_airflow.core.rates import COLUMNS, StorageRates
+from qosflow_airflow.core.transfer import Provenance
+from qosflow_airflow.exceptions import MeasurementError
+from tests.support.traces import MIB, profile, rate
+
+NODES, TASKS, ACCESS, VOLUME = (1, 2, 8), (1.0, 4.0), (4096.0, 65536.0, 1048576.0), (1e7, 1e9)
+POWERS = (0.7, 0.3, 0.25, -0.1)
+
+
+def power_law(nodes: float, tasks: float, access: float, volume: float) -> float:
+    """A rate of the form that log-log interpolation takes exactly."""
+    return 3.0 * math.prod(
+        value**power for value, power in zip((nodes, tasks, access, volume), POWERS, strict=True)
+    )
+
+
+def grid(cells: list[tuple[float, ...]]) -> StorageProfile:
+    return profile(
+        rate("read", "ssd", power_law(*cell), nodes=cell[0], tasks_per_node=cell[1], access_bytes=cell[2],
+             volume_bytes=cell[3])
+        for cell in cells
+    )  # fmt: skip
+
+
+FULL = grid(list(product(NODES, TASKS, ACCESS, VOLUME)))
+
+
+def ask(found: StorageProfile, *point: float, operation: str = "read", tier: str = "ssd") -> RateEstimate:
+    return found.rate(RateQuery(operation, tier, tier, *point))
+
+
+@pytest.mark.parametrize("point", list(product(NODES, TASKS, ACCESS, VOLUME)))
+def test_exact_at_measured_points(point: tuple[float, ...]) -> None:
+    found = ask(FULL, *point)
+    assert found.mib_s == pytest.approx(power_law(*point), rel=1e-12)
+    assert found.provenance is Provenance.MEASURED
+
+
+@settings(max_examples=80)
+@given(st.tuples(st.floats(1, 8), st.floats(1, 4), st.floats(4096, 2**20), st.floats(1e7, 1e9)))
+def test_exact_between_levels_on_a_power_law(point: tuple[float, ...]) -> None:
+    found = ask(FULL, *point)
+    assert found.mib_s == pytest.approx(power_law(*point), rel=1e-9)
+    assert found.provenance is Provenance.MEASURED
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(st.floats(1, 1e4), min_size=2, max_size=5),
+    st.floats(1, 4).map(lambda weight: (weight - 1) / 3),
+)
+def test_between_two_levels_the_rate_lies_between_theirs(rates: list[float], weight: float) -> None:
+    found = profile(rate("read", "ssd", mib_s, nodes=2**n) for n, mib_s in enumerate(rates))
+    low, high = sorted(rates[:2])
+    estimate = ask(found, 2**weight, 1, MIB, 100 * MIB)
+    assert low * (1 - 1e-9) <= estimate.mib_s <= high * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("end", [0, -1])
+def test_outside_the_nearest_level_counts_and_is_said_to_be_extrapolated(axis: int, end: int) -> None:
+    point = [levels[0] for levels in (NODES, TASKS, ACCESS, VOLUME)]
+    point[axis] = (NODES, TASKS, ACCESS, VOLUME)[axis][end]
+    expected = power_law(*point)
+    point[axis] *= 10 if end else 0.1
+    found = ask(FULL, *point)
+    assert found.mib_s == pytest.approx(expected, rel=1e-9)
+    assert found.provenance is Provenance.EXTRAPOLATED
+
+
+@pytest.mark.parametrize(("operation", "tier"), [("write", "ssd"), ("read", "tmpfs"), ("copy", "ssd")])
+def test_what_was_never_measured_is_unknown(operation: str, tier: str) -> None:
+    found = ask(FULL, 1, 1, 4096, 1e7, operation=operation, tier=tier)
+    assert math.isnan(found.mib_s)
+    assert found.provenance is Provenance.UNKNOWN
+
+
+def test_a_copy_is_known_by_both_ends() -> None:
+    found = profile([rate("copy", "ssd-pfs", 100.0), rate("copy", "pfs-ssd", 300.0)])
+    there = found.rate(RateQuery("copy", "ssd", "pfs", 1, 1, MIB, 100 * MIB))
+    back = found.rate(RateQuery("copy", "pfs", "ssd", 1, 1, MIB, 100 * MIB))
+    assert there.mib_s == pytest.approx(100.0)
+    assert back.mib_s == pytest.approx(300.0)
+    assert found.tiers == frozenset()
+
+
+def test_a_missing_cell_is_bridged_by_its_neighbours_on_the_next_axis() -> None:
+    cells = [cell for cell in product(NODES, TASKS, ACCESS, VOLUME) if cell != (2, 1.0, 65536.0, 1e7)]
+    found = ask(grid(cells), 2, 1, 65536, 1e9)
+    assert found.mib_s == pytest.approx(power_law(2, 1, 65536, 1e9), rel=1e-9)
+    bridged = ask(grid(cells), 2, 1, 65536, 1e7)
+    assert math.isfinite(bridged.mib_s)
+
+
+def test_repeats_count_by_their_median() -> None:
+    found = profile(rate("read", "ssd", mib_s) for mib_s in (100.0, 110.0, 5000.0))
+    assert ask(found, 1, 1, MIB, 100 * MIB).mib_s == pytest.approx(110.0)
+
+
+def test_direct_rates_stand_in_only_where_there_are_no_others() -> None:
+    direct, cached = rate("read", "ssd", 50.0, direct=True), rate("read", "ssd", 900.0)
+    assert ask(profile([direct]), 1, 1, MIB, 100 * MIB).mib_s == pytest.approx(50.0)
+    assert ask(profile([direct, cached]), 1, 1, MIB, 100 * MIB).mib_s == pytest.approx(900.0)
+
+
+def test_a_query_of_nothing_is_still_finite() -> None:
+    found = ask(FULL, 1, 1, 0, 0)
+    assert math.isfinite(found.mib_s)
+    assert found.provenance is Provenance.EXTRAPOLATED
+
+
+def test_rates_need_their_columns_and_a_row() -> None:
+    with pytest.raises(MeasurementError, match="there are no rates"):
+        profile([])
+    frame = pd.DataFrame([rate("read", "ssd", 1.0)]).drop(columns=["nodes", "direct"])
+    with pytest.raises(MeasurementError, match="rates lack nodes, direct"):
+        StorageRates(frame)
+    found = StorageRates(
+        pd.DataFrame([rate("copy", "b-a", 1.0), rate("read", "c", 1.0)], columns=list(COLUMNS))
+    )
+    assert found.tiers == ("b", "c", "a")
