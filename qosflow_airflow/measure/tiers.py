@@ -161,10 +161,12 @@ class _Session:
 
     def _expected_s(self, point: Point) -> float:
         """Return how long a point takes, by what it or a smaller volume of it took; 0 if nothing is known."""
+        # Around the page cache a read is at the device's speed, as a synced write is.
+        like = replace(point, operation="write", direct=False) if point.direct else point
         known = [
-            took_s * max(1.0, point.volume_bytes / other.volume_bytes)
+            took_s * max(1.0, like.volume_bytes / other.volume_bytes)
             for other, took_s in self.took_s.items()
-            if replace(other, volume_bytes=point.volume_bytes) == point
+            if replace(other, volume_bytes=like.volume_bytes) == like
         ]
         return min(known, default=0.0)
 
