@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from airflow_api import AirflowApi
 from airflow_services import AirflowServices
 from console import SetupError, say
@@ -24,8 +25,10 @@ WORKFLOW_DAG = "genome_local"
 WORKFLOW = "genome"
 RUN_LIMIT_S = 900.0
 
-# The deadline asked for, in fastest predicted runs: it can be met, but not by every choice.
+# The deadline asked for: room above the fastest prediction, and for Airflow, which needs seconds to start each
+# level of tasks and is no part of the model.
 DEADLINE_FACTOR = 1.5
+AIRFLOW_ALLOWANCE_S = 20
 
 MEMORY_NEEDED_BYTES = 1 << 30
 MEMORY_FOLDERS = ("/dev/shm", "/tmp")  # noqa: S108 - each is used only where it is a tmpfs
@@ -39,12 +42,13 @@ def run_demo(services: AirflowServices) -> None:
     say(f"\nModel: {PIPELINE_DAG} builds it from {bundle}")
     api.run_dag(PIPELINE_DAG, {"bundle": str(bundle)}, RUN_LIMIT_S)
     fastest_s = fastest_makespan_s(services)
-    deadline_s = math.ceil(fastest_s * DEADLINE_FACTOR)
+    deadline_s = math.ceil(fastest_s * DEADLINE_FACTOR) + AIRFLOW_ALLOWANCE_S
     say(f"\nRun: {WORKFLOW_DAG} with a deadline of {deadline_s} s (the fastest choice: {fastest_s:.1f} s)")
     run_id = api.run_dag(WORKFLOW_DAG, {"deadline_s": deadline_s}, RUN_LIMIT_S)
     recommendation = api.returned(WORKFLOW_DAG, run_id, "recommend")
     comparison = api.returned(WORKFLOW_DAG, run_id, "compare")
-    say("\n" + describe(recommendation, comparison))
+    stages = yaml.safe_load((bundle / "workflow.yaml").read_text(encoding="utf-8"))["stages"]
+    say("\n" + describe(recommendation, comparison, stages))
     say(f"\nDone in {time.monotonic() - started:.0f} s. Look around: {services.url}/dags/{WORKFLOW_DAG}")
     say(f"Log in as admin with password {services.password}; stop everything with ./setup.sh down")
 
@@ -122,16 +126,17 @@ def fastest_makespan_s(services: AirflowServices) -> float:
     return float(json.loads(result.stdout)["makespan_s"])
 
 
-def describe(recommendation: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+def describe(recommendation: Mapping[str, Any], comparison: Mapping[str, Any], stages: Iterable[str]) -> str:
     """Return the answer in words: the choice, why, and predicted against measured seconds.
 
-    ``recommendation`` is what the Dag's task ``recommend`` has returned, ``comparison`` what ``compare`` has.
+    ``recommendation`` is what the Dag's task ``recommend`` has returned, ``comparison`` what ``compare`` has,
+    and ``stages`` are the names in the order in which they are shown.
     """
     configuration = recommendation["configuration"]
     critical, flexible = recommendation["critical_stages"], recommendation["flexible_stages"]
     rows = [("stage", "tier", "predicted s", "measured s", "")]
-    for stage, tier in configuration["tiers"].items():
-        found = comparison["stages"][stage]
+    for stage in stages:
+        tier, found = configuration["tiers"][stage], comparison["stages"][stage]
         role = "critical" if stage in critical else "flexible" if stage in flexible else ""
         rows.append((stage, tier, f"{found['predicted_s']:.2f}", f"{found['measured_s']:.2f}", role))
     predicted_s, measured_s = comparison["predicted_s"], comparison["measured_s"]

@@ -30,7 +30,7 @@ COMPARISON = {
 
 
 def test_the_answer_shows_tiers_reasons_and_both_times() -> None:
-    text = demo.describe(RECOMMENDATION, COMPARISON)
+    text = demo.describe(RECOMMENDATION, COMPARISON, ["individuals", "frequency"])
     assert "The deadline of 12 s was met." in text
     assert "Rule: individuals on tmpfs" in text
     rows = [line.split() for line in text.splitlines()]
@@ -40,7 +40,7 @@ def test_the_answer_shows_tiers_reasons_and_both_times() -> None:
 
 
 def test_a_missed_deadline_is_said() -> None:
-    assert "was not met" in demo.describe(RECOMMENDATION, {**COMPARISON, "met_deadline": False})
+    assert "was not met" in demo.describe(RECOMMENDATION, {**COMPARISON, "met_deadline": False}, [])
 
 
 def test_the_memory_tier_is_ours_per_state_folder_and_goes_with_it(
