@@ -137,9 +137,9 @@ class _WeakestLinks:
         self.leaves = np.ones(tree.size)
         self.subtree_cost = cost.astype(np.float64)
         for node in tree.splits[::-1]:
-            children = [tree.left[node], tree.right[node]]
-            self.leaves[node] = self.leaves[children].sum()
-            self.subtree_cost[node] = self.subtree_cost[children].sum()
+            left, right = tree.left[node], tree.right[node]
+            self.leaves[node] = self.leaves[left] + self.leaves[right]
+            self.subtree_cost[node] = self.subtree_cost[left] + self.subtree_cost[right]
         self.link = np.full(tree.size, np.inf)
         splits = tree.splits
         self.link[splits] = (cost[splits] - self.subtree_cost[splits]) / (self.leaves[splits] - 1)
@@ -149,7 +149,7 @@ class _WeakestLinks:
         alpha = 0.0
         for _ in self.tree.splits:
             node = int(np.argmin(self.link))
-            if np.isinf(self.link[node]):
+            if self.link[node] == np.inf:
                 break
             # Rounding may make a later link a hair cheaper than an earlier one.
             alpha = max(alpha, float(self.link[node]))
@@ -160,7 +160,7 @@ class _WeakestLinks:
         waiting = [node]
         while waiting:
             below = waiting.pop()
-            if np.isposinf(leaf_from[below]):
+            if leaf_from[below] == np.inf:
                 leaf_from[below], self.link[below] = alpha, np.inf
                 waiting += [int(self.tree.left[below]), int(self.tree.right[below])]
         fewer = self.leaves[node] - 1

@@ -46,9 +46,9 @@ TARGETS: dict[str, Callable[[FloatArray], FloatArray]] = {
 class CrossValidation:
     """Repeated K-fold cross-validation, its folds drawn from ``seed``."""
 
-    folds: int = 5
-    repeats: int = 3
-    seed: int = 0
+    folds: int
+    repeats: int
+    seed: int
 
     def fresh(self) -> CrossValidation:
         """Return the same with folds that have nothing to do with these."""
@@ -94,7 +94,8 @@ def choose_tree(rows: Rows, grow: Grow, max_regions: int, validation: CrossValid
     """Return the tree with the fewest leaves among those within one standard error of the best held out."""
     trees = {target: fit_tree(rows, target, grow) for target in TARGETS}
     prices = {target: _prices(tree.pruned, max_regions) for target, tree in trees.items()}
-    if len(np.unique(rows.group)) < 2:
+    folds = min(validation.folds, len(np.unique(rows.group)))
+    if folds < 2:
         return Choice(trees["makespan"], prices["makespan"][-1], None)
     candidates: list[_Candidate] = []
     for target, tree in trees.items():
@@ -104,7 +105,7 @@ def choose_tree(rows: Rows, grow: Grow, max_regions: int, validation: CrossValid
             _Candidate(count, float(error.mean()), target, float(alpha), error)
             for count, alpha, error in zip(counts, prices[target], errors.T, strict=True)
         ]
-    chosen = _fewest_within_one_standard_error(candidates, validation.folds)
+    chosen = _fewest_within_one_standard_error(candidates, folds)
     return Choice(
         trees[chosen.target],
         chosen.alpha,
@@ -130,7 +131,8 @@ class _Candidate(NamedTuple):
 def _prices(pruned: PrunedTree, max_regions: int) -> FloatArray:
     """Return a price (geometric midpoint, as Breiman) per pruned tree of at most ``max_regions`` leaves."""
     alphas = pruned.alphas
-    midpoints = np.sqrt(alphas * np.append(alphas[1:], alphas[-1]))
+    # At the last price and above there is one leaf; its root would be squared and rounded below it.
+    midpoints = np.append(np.sqrt(alphas[:-1] * alphas[1:]), alphas[-1])
     few = np.array([pruned.leaf_count(alpha) <= max_regions for alpha in midpoints])
     return np.asarray(midpoints[few])
 

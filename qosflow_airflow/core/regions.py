@@ -23,10 +23,11 @@ from qosflow_airflow.core.separation import separation
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.stage_roles import EXAMINED, Role, SpaceIndex, StageRole, layout_codes, stage_role
 from qosflow_airflow.core.transfer import FloatArray, IntArray
-from qosflow_airflow.exceptions import MeasurementError, TierError
+from qosflow_airflow.exceptions import MeasurementError, RequestError, TierError
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """What is kept of a region's makespans."""
+FEW_LAYOUTS = 1000
 
 
 class Evaluated(Protocol):
@@ -47,16 +48,36 @@ class RegionOptions:
 
     ``max_regions`` is what a person still reads. ``min_layouts`` is the fewest layouts in a region, by
     default a 500th of all: makespans hold no noise, so that even one layout apart may be a region of its own.
-    ``tolerance`` is the share of a makespan that makes no difference to a stage's role. Of more than
-    ``max_fitted`` layouts a random sample is fitted.
+    ``tolerance`` is the share of a makespan that makes no difference to a stage's role. ``folds`` and
+    ``repeats`` are those of cross-validation, by default 10 and 5 where chance weighs more than time (up to
+    ``FEW_LAYOUTS``), else 5 and 3. Of more than ``max_fitted`` layouts a random sample is fitted.
     """
 
     max_regions: int = 32
     min_layouts: int | None = None
     tolerance: float = 0.05
-    folds: int = 5
-    repeats: int = 3
+    folds: int | None = None
+    repeats: int | None = None
     max_fitted: int = 20_000
+
+    def __post_init__(self) -> None:
+        counts = {
+            "max_regions": self.max_regions,
+            "min_layouts": self.min_layouts,
+            "folds": self.folds and self.folds - 1,
+            "repeats": self.repeats,
+            "max_fitted": self.max_fitted,
+        }
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise RequestError(f"{name} is too small", cure="Give at least 1, and 2 folds.")
+        if not 0 <= self.tolerance < 1:
+            raise RequestError(f"tolerance is {self.tolerance}", cure="Give a share from 0 to below 1.")
+
+    def cross_validation(self, layouts: int, seed: int) -> CrossValidation:
+        """Return how that many layouts are held out."""
+        folds, repeats = (10, 5) if layouts <= FEW_LAYOUTS else (5, 3)
+        return CrossValidation(self.folds or folds, self.repeats or repeats, seed)
 
 
 @dataclass(frozen=True)
@@ -290,7 +311,7 @@ class _Fit:
             rows,
             lambda features, target: _grow(features, target, fewest, self.seed),
             self.options.max_regions,
-            CrossValidation(self.options.folds, self.options.repeats, self.seed),
+            self.options.cross_validation(len(fitted), self.seed),
         )
         pruned = choice.fitted.pruned
         leaves = set(pruned.leaves(choice.alpha).tolist())
