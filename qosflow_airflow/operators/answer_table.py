@@ -14,7 +14,8 @@ _HEADINGS = ("stage", "tasks", "tier", "in s", "read s", "compute s", "write s",
 def answer_table(described: Mapping[str, Any], tasks: Mapping[str, int]) -> str:
     """Return one line per stage: tasks, tier, seconds per part, and whether it is critical or flexible.
 
-    ``described`` is a configuration as an answer describes it; ``tasks`` is how many tasks each stage has.
+    ``described`` is a configuration as an answer describes it; ``tasks`` is how many tasks each stage has, in
+    the order of the lines.
     """
     roles = {
         **dict.fromkeys(described["flexible_stages"], "flexible"),
@@ -23,12 +24,12 @@ def answer_table(described: Mapping[str, Any], tasks: Mapping[str, int]) -> str:
     rows = [
         (
             stage,
-            str(tasks[stage]),
+            str(count),
             described["configuration"]["tiers"][stage],
-            *(f"{seconds[part]:.2f}" for part in PARTS),
+            *(f"{described['stage_s'][stage][part]:.2f}" for part in PARTS),
             roles.get(stage, ""),
         )
-        for stage, seconds in described["stage_s"].items()
+        for stage, count in tasks.items()
     ]
     return text_table([_HEADINGS, *rows], right=range(3, 8))
 

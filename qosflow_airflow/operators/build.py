@@ -11,7 +11,8 @@ from qosflow_airflow.hooks import settings
 from qosflow_airflow.operators.session import task_store
 
 if TYPE_CHECKING:
-    from qosflow_airflow.pipeline import BuildOptions, OpenedBuild
+    from qosflow_airflow.core.build_options import BuildOptions
+    from qosflow_airflow.pipeline import OpenedBuild
 
 Step = Literal["project", "estimate", "cost", "regions"]
 STEPS: tuple[Step, ...] = ("project", "estimate", "cost", "regions")
@@ -66,7 +67,7 @@ def model_uri(workflow: str) -> str:
 
 
 def _options(params: Mapping[str, Any], bundle: Path, roots: tuple[str, ...]) -> BuildOptions:
-    from qosflow_airflow.pipeline import BuildOptions
+    from qosflow_airflow.core.build_options import BuildOptions
     from qosflow_airflow.readers.bundle import check_inside
 
     names = ("scales", "tiers", "rules", "transfer_times", "name")

@@ -62,6 +62,8 @@ def compare(
     """
     by_stage = {stage: [r for r in task_records if r["stage"] == stage] for stage in tasks}
     _refuse_incomplete(by_stage, tasks)
+    # In the order of the run: databases keep no order of keys.
+    by_stage = dict(sorted(by_stage.items(), key=lambda found: min(r["start_s"] for r in found[1])))
     copies = {stage: [r for r in copy_records if r["stage"] == stage] for stage in tasks}
     everything = [*task_records, *copy_records]
     measured_s = span_s(everything)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
     from airflow.sdk.types import TaskInstanceKey
 
+    from qosflow_airflow.answers import LoadedModel
     from qosflow_airflow.core.placement import Placement
     from qosflow_airflow.core.qos import QoSRequest
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
-    from qosflow_airflow.answers import LoadedModel
     from qosflow_airflow.store.base import RecommendationRecord, Store
 
 OnInfeasible = Literal["fail", "skip", "nearest"]
@@ -67,7 +67,7 @@ class QoSRecommendOperator(BaseOperator):
     - ``stage_in.<stage>`` and ``stage_out.<stage>``: one row per copy that must be done before and after;
     - ``return_value``: ``status`` (``feasible``, ``nearest``, ``infeasible``, ``skipped``),
       ``recommendation_id``, ``model_id``, ``workflow``, ``configuration``, ``makespan_s``, ``explanation``,
-      ``critical_stages``, ``flexible_stages``, ``region`` (its rule) and ``binding``; where there is a run,
+      ``critical_stages``, ``flexible_stages``, ``region`` (with its rule), ``binding``; where there is a run,
       also ``tasks`` (how many per stage), ``records`` (the folder in which they leave what they measured)
       and ``temporary`` (folders that nobody needs afterwards).
 
@@ -299,7 +299,7 @@ def summarise(record: RecommendationRecord, status: Status) -> dict[str, Any]:
         "explanation": record.answer["explanation"],
         "critical_stages": found.get("critical_stages", []),
         "flexible_stages": found.get("flexible_stages", []),
-        "region": (found.get("region") or {}).get("rule"),
+        "region": found.get("region"),
         "binding": record.answer.get("binding", []),
     }
 

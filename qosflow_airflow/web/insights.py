@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.store.base import ModelVersion, OutcomeRecord, RecommendationRecord
 
 PARTS = ("stage_in_s", "read_s", "compute_s", "write_s", "stage_out_s")
@@ -21,6 +22,7 @@ class StageLine:
     """One stage of a configuration: tier, seconds per part (:data:`PARTS`), what its choice means."""
 
     stage: str
+    tasks: str
     tier: str
     parts: tuple[str, ...]
     role: str
@@ -103,9 +105,12 @@ def overview(models: Sequence[ModelVersion], records: Sequence[RecommendationRec
 
 
 def recommendation_view(
-    record: RecommendationRecord, model: ModelVersion, outcomes: Sequence[OutcomeRecord]
+    record: RecommendationRecord,
+    model: ModelVersion,
+    workflow: Workflow,
+    outcomes: Sequence[OutcomeRecord],
 ) -> RecommendationView:
-    """Return what the page of a recommendation shows."""
+    """Return what the page of a recommendation shows, stages in the order of ``workflow``."""
     found = _configured(record)
     configuration = found.get("configuration") or {}
     return RecommendationView(
@@ -120,9 +125,9 @@ def recommendation_view(
         nodes=_text(configuration.get("nodes")),
         region=_text((found.get("region") or {}).get("rule")),
         request=tuple(_asked(record.request)),
-        stages=tuple(_stage_lines(found)),
+        stages=tuple(_stage_lines(found, workflow)),
         alternatives=tuple(_alternatives(record.answer)),
-        outcomes=tuple(map(_outcome_view, outcomes)),
+        outcomes=tuple(_outcome_view(outcome, workflow) for outcome in outcomes),
     )
 
 
@@ -142,7 +147,7 @@ def _configured(record: RecommendationRecord) -> Mapping[str, Any]:
     return record.answer.get("nearest") or {}
 
 
-def _stage_lines(found: Mapping[str, Any]) -> list[StageLine]:
+def _stage_lines(found: Mapping[str, Any], workflow: Workflow) -> list[StageLine]:
     tiers = (found.get("configuration") or {}).get("tiers") or {}
     times = found.get("stage_s") or {}
     roles = {
@@ -151,12 +156,14 @@ def _stage_lines(found: Mapping[str, Any]) -> list[StageLine]:
     }
     return [
         StageLine(
-            stage,
-            _text(tier),
-            tuple(seconds(times.get(stage, {}).get(part)) for part in PARTS),
-            roles.get(stage, ""),
+            stage.name,
+            str(stage.tasks),
+            _text(tiers[stage.name]),
+            tuple(seconds(times.get(stage.name, {}).get(part)) for part in PARTS),
+            roles.get(stage.name, ""),
         )
-        for stage, tier in tiers.items()
+        for stage in workflow.stages
+        if stage.name in tiers
     ]
 
 
@@ -176,22 +183,21 @@ def _asked(request: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, _text(value)) for name, value in request.items() if value not in (None, [], {}, "")]
 
 
-def _outcome_view(record: OutcomeRecord) -> OutcomeView:
+def _outcome_view(record: OutcomeRecord, workflow: Workflow) -> OutcomeView:
     outcome = record.outcome
-    met = {True: "deadline met", False: "deadline not met"}.get(outcome.get("met_deadline"), "")  # type: ignore[arg-type]  # None is no key, which is meant
-    lines = [
-        MeasuredLine(
-            stage,
-            _text(found.get("tier")),
-            seconds(found.get("predicted_s")),
-            seconds(found.get("measured_s")),
-        )
-        for stage, found in (outcome.get("stages") or {}).items()
-    ]
-    total = MeasuredLine(
-        "whole run", "", seconds(outcome.get("predicted_s")), seconds(outcome.get("measured_s"))
+    stages = outcome.get("stages") or {}
+    lines = [_measured_line(name, stages[name]) for name in workflow.stage_names if name in stages]
+    met = outcome.get("met_deadline")
+    return OutcomeView(
+        when=_moment(record.created_at),
+        met="" if met is None else "deadline met" if met else "deadline not met",
+        lines=(*lines, _measured_line("whole run", outcome)),
     )
-    return OutcomeView(_moment(record.created_at), met, (*lines, total))
+
+
+def _measured_line(name: str, found: Mapping[str, Any]) -> MeasuredLine:
+    predicted, measured = seconds(found.get("predicted_s")), seconds(found.get("measured_s"))
+    return MeasuredLine(name, str(found.get("tier", "")), predicted, measured)
 
 
 def _recommendation_line(record: RecommendationRecord) -> RecommendationLine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.web.insights import overview, recommendation_view
 
@@ -36,6 +38,11 @@ def page(template: str, status: int = 200, **values: object) -> HTMLResponse:
     return HTMLResponse(TEMPLATES.get_template(template).render(**values), status_code=status)
 
 
+def stored_workflow(store: Store, model_id: str) -> Workflow:
+    """Return the workflow of a model, without the arrays that the rest of the model is made of."""
+    return Workflow.from_json(json.loads(store.model_part(model_id, "model"))["workflow"])
+
+
 def build_router(open_store: Callable[[], Store], reader_of: Callable[..., DagReader]) -> APIRouter:
     """Return the pages, which read from a store and show what ``reader_of``, a dependency, lets them."""
     router = APIRouter(default_response_class=HTMLResponse)
@@ -58,7 +65,8 @@ def build_router(open_store: Callable[[], Store], reader_of: Callable[..., DagRe
             if record.dag_id is not None and not reader.may_read(record.dag_id):
                 raise ForbiddenError
             model = store.model(record.model_id)
+            workflow = stored_workflow(store, record.model_id)
             outcomes = store.outcomes(record.recommendation_id)
-        return page("recommendation.html", view=recommendation_view(record, model, outcomes))
+        return page("recommendation.html", view=recommendation_view(record, model, workflow, outcomes))
 
     return router

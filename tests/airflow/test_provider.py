@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+
+pytestmark = pytest.mark.airflow
+
+
+def test_airflow_lists_the_provider_its_connection_type_its_link_and_its_options() -> None:
+    from airflow.configuration import conf
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    provider = manager.providers["airflow-provider-qosflow"]
+    assert provider.version == version("airflow-provider-qosflow")
+    hook = manager.hooks["qosflow"]
+    assert hook is not None
+    assert hook.hook_class_name == "qosflow_airflow.hooks.qosflow.QoSFlowHook"
+    assert hook.connection_id_attribute_name == "qosflow_conn_id"
+    assert "qosflow_airflow.operators.recommend.QoSRecommendationLink" in manager.extra_links_class_names
+    assert conf.get("qosflow", "conn_id") == "qosflow_default"
+
+
+def test_airflow_s_metadata_check_takes_the_provider() -> None:
+    import json
+    from importlib.resources import files
+
+    import jsonschema
+
+    from qosflow_airflow.get_provider_info import get_provider_info
+
+    schema = json.loads(files("airflow").joinpath("provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_the_plugin_loads_once_and_makes_its_application_only_when_asked() -> None:
+    import sys
+
+    from airflow import plugins_manager
+
+    plugins, errors = plugins_manager._get_plugins()
+    assert errors == {}
+    found = [plugin for plugin in plugins if plugin.name == "qosflow"]
+    assert len(found) == 1
+    sys.modules.pop("qosflow_airflow.web.app", None)
+    (view,) = found[0].external_views
+    assert view["href"] == "/qosflow/"
+    assert "qosflow_airflow.web.app" not in sys.modules
+    (application,) = found[0].fastapi_apps
+    assert application["url_prefix"] == "/qosflow"
