@@ -145,7 +145,7 @@ def _number(name: str, value: Any) -> float | None:
         if isinstance(value, bool):
             raise ValueError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestError(
             f"{name} is {value!r}, not a number", cure="Give a number greater than 0."
         ) from None
@@ -172,10 +172,10 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 
 def _pins(value: Any) -> dict[str, str]:
     if isinstance(value, Mapping):
-        return {str(stage): str(tier) for stage, tier in value.items()}
+        return {str(stage): str(tier) for stage, tier in value.items() if not _is_absent(tier)}
     pins: dict[str, str] = {}
     for part in _names("pin", value):
-        stage, separator, tier = part.partition("=")
+        stage, separator, tier = (word.strip() for word in part.partition("="))
         if not (separator and stage and tier):
             raise RequestError(f"pin {part!r} is not stage=tier", cure="Write it as in `sifting=tmpfs`.")
         if pins.setdefault(stage, tier) != tier:
