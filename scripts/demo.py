@@ -25,8 +25,8 @@ WORKFLOW_DAG = "genome_local"
 WORKFLOW = "genome"
 RUN_LIMIT_S = 900.0
 
-# The deadline asked for: room above the fastest prediction, and for Airflow, which needs seconds to start each
-# level of tasks and is no part of the model.
+# The deadline asked for: room above the fastest prediction, and for Airflow, which needs seconds to start a
+# level of tasks and is no part of the prediction.
 DEADLINE_FACTOR = 1.5
 AIRFLOW_ALLOWANCE_S = 20
 
