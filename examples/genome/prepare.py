@@ -138,12 +138,11 @@ def make_catalog(settings: Settings) -> TierCatalog:
                 shared=name == settings.shared,
                 mount=str(folder),
                 capacity_bytes=status.f_bavail * status.f_frsize,
-                price_per_gib_hour=0.0,
                 memory=is_memory(folder),
             )
         )
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return TierCatalog(tuple(tiers), settings.shared, NodePool(0.0, memory_bytes, settings.processes))
+    return TierCatalog(tuple(tiers), settings.shared, NodePool(None, memory_bytes, settings.processes))
 
 
 def check_space(settings: Settings) -> None:
@@ -168,13 +167,11 @@ def write_tiers(path: Path, catalog: TierCatalog) -> None:
             "shared": tier.shared,
             "mount": tier.mount,
             "capacity_gib": round((tier.capacity_bytes or 0) / GIB, 3),
-            "price_per_gib_hour": tier.price_per_gib_hour,
             "memory": tier.memory,
         }
         for tier in catalog.tiers
     }
     node = {
-        "price_per_hour": catalog.node.price_per_hour,
         "memory_gib": round((catalog.node.memory_bytes or 0) / GIB, 3),
         "slots": catalog.node.slots,
     }

@@ -79,7 +79,7 @@ def test_what_is_there_is_kept_and_what_changed_is_made(
     everything = {"workflow.yaml", "tiers.yaml", "profile.csv", "observations.csv"}
     assert made(settings) == everything
     edited = settings.bundle / "tiers.yaml"
-    edited.write_text(edited.read_text().replace("price_per_hour: 0.0", "price_per_hour: 3.5"))
+    edited.write_text(edited.read_text().replace("node:\n", "node:\n  price_per_hour: 3.5\n"))
     assert made(settings) == set()
     assert read_tiers_yaml(edited).node.price_per_hour == 3.5
     (settings.bundle / "profile.csv").unlink()
