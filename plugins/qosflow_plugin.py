@@ -1,7 +1,7 @@
 """QoSFlow's plugin for installations that copy folders instead of installing packages.
 
-Where the package is installed, Airflow finds the plugin by its entry point, and a second copy from this folder
-would be refused with a warning; so nothing is exported then.
+Where the package is installed, Airflow finds the plugin by its entry point, and a second copy from this
+folder would be refused with a warning; so nothing is exported then.
 """
 
 from __future__ import annotations
