@@ -78,13 +78,15 @@ class ChargedTimes:
         times = self.times
         source, destination = self.edge_tiers(layouts)
         edges = np.arange(len(times.edges))
-        return Charges(
+        charges = Charges(
             into=self.legs.into_s[edges, source, destination],
             out_of=self.legs.out_of_s[edges, source, destination],
             read=times.read.seconds[stages, layouts],
             compute=np.broadcast_to(times.compute.seconds, layouts.shape),
             write=times.write.seconds[stages, layouts],
         )
+        # Where missing times count as 0 s a transfer table says so itself, an estimate leaves them unknown.
+        return Charges(*map(np.nan_to_num, charges)) if self.rules.missing_is_zero else charges
 
     def provenance(self, layouts: Layouts) -> NDArray[np.int8]:
         """Return the worst provenance among the times that each layout needs; compute time is left out."""

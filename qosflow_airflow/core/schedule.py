@@ -105,8 +105,16 @@ def level_barrier(model: ChargedTimes, layouts: Layouts, charges: Charges) -> Sc
                     steps.append(PathStep(f"stage_{phase}", model.workflow.stage_names[s], won, tags))
                     split[:, 0] += np.where(won, longest, 0.0)
     level_s = {phase: np.stack(parts, axis=1) for phase, parts in phases.items()}
-    makespan = sum(level_s.values(), np.zeros(1)).sum(axis=1)
-    return Schedule(makespan, model.provenance(layouts), split, on_path, level_s, tuple(steps))
+    provenance = model.provenance(layouts)
+    makespan = _unless_unknown(model, sum(level_s.values(), np.zeros(1)).sum(axis=1), provenance)
+    return Schedule(makespan, provenance, split, on_path, level_s, tuple(steps))
+
+
+def _unless_unknown(model: ChargedTimes, makespan: FloatArray, provenance: NDArray[np.int8]) -> FloatArray:
+    """Return NaN where a needed time is unknown, even where the longest known part is longer."""
+    if model.rules.missing_is_zero:
+        return makespan
+    return np.where(provenance == Provenance.UNKNOWN, np.nan, makespan)
 
 
 def _longest_of_edges(
@@ -168,9 +176,8 @@ def longest_path(model: ChargedTimes, layouts: Layouts, charges: Charges) -> Sch
     ends = np.stack([_arrival(model, finish, delay, e) for e in final], axis=1)
     makespan = ends.max(axis=1)
     end_edge = np.array(final)[_first_of(ends, makespan)]
-    # An unknown time anywhere makes the whole makespan unknown, even where a longer known path exists.
     provenance = model.provenance(layouts)
-    makespan = np.where(provenance == Provenance.UNKNOWN, np.nan, makespan)
+    makespan = _unless_unknown(model, makespan, provenance)
     on_path, used = _walk_back(model, last_edge, end_edge)
     return Schedule(
         makespan,

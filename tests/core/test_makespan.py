@@ -258,6 +258,22 @@ def test_unknown_is_nan_and_never_a_number(rng: random.Random) -> None:
 
 
 @settings(max_examples=60)
+@given(instances)
+def test_behind_a_barrier_an_unknown_time_is_free_only_where_the_rules_say_so(rng: random.Random) -> None:
+    workflow, catalog = random_workflow(rng, 4), random_catalog(rng, shared=1)
+    times = random_times(rng, workflow, catalog, 2, unknown=0.15)
+    layouts = ConfigurationSpace(workflow, catalog, REFERENCE).layouts()
+    published = MakespanModel(workflow, catalog, times, REFERENCE).schedule(layouts)
+    assert not np.isnan(published.makespan_s).any()
+    strict = MakespanModel(workflow, catalog, times, replace(REFERENCE, missing_is_zero=False)).schedule(
+        layouts
+    )
+    np.testing.assert_array_equal(np.isnan(strict.makespan_s), strict.provenance == Provenance.UNKNOWN)
+    known = strict.provenance < Provenance.UNKNOWN
+    np.testing.assert_array_equal(strict.makespan_s[known], published.makespan_s[known])
+
+
+@settings(max_examples=60)
 @given(instances, st.sampled_from([COMPLETE, REFERENCE]))
 def test_a_configuration_alone_takes_what_it_takes_among_others(
     rng: random.Random, rules: MakespanRules

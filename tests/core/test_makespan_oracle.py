@@ -117,26 +117,28 @@ def test_reference_rules_on_a_table(chunk: int) -> None:
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_reference_rules_with_compute_time(chunk: int) -> None:
+def test_reference_rules_on_times(chunk: int) -> None:
+    """Estimated times have computing, and leave unknown what a table of the same rules says is 0 s."""
+    incomplete = 0
     for seed in seeds(chunk):
         rng = random.Random(f"reference times {seed}")
         workflow, catalog = random_workflow(rng), random_catalog(rng, shared=1)
         nodes = rng.choice(NODES)
-        times = random_times(rng, workflow, catalog, nodes)
+        times = random_times(rng, workflow, catalog, nodes, unknown=rng.choice((0.0, 0.05)))
+        if any(edge not in times.edges for edge in _flushes(workflow)):
+            continue
         space = ConfigurationSpace(workflow, catalog, REFERENCE)
         layouts = random_layouts(rng, space, LAYOUTS)
         schedule = MakespanModel(workflow, catalog, times, REFERENCE).schedule(layouts)
         for row, layout in enumerate(layouts):
-            cells = TimesCells(times)
-            if any(edge not in times.edges for edge in _flushes(workflow)):
-                continue
-            run = reference_run(workflow, catalog, cells, nodes, tiers_of(space, layout))
+            run = reference_run(workflow, catalog, TimesCells(times), nodes, tiers_of(space, layout))
             where = f"seed {seed}, {tiers_of(space, layout)}"
-            assert schedule.makespan_s[row] == pytest.approx(run.makespan_s, abs=CLOSE), where
-            assert schedule.split_s[row].sum() == pytest.approx(run.makespan_s, abs=CLOSE), where
+            check_row(schedule, row, run, workflow, where)
             for phase, expected in run.level_s.items():
                 assert schedule.level_s is not None
                 assert schedule.level_s[phase][row] == pytest.approx(expected, abs=CLOSE), where
+            incomplete += run.state == UNKNOWN
+    assert incomplete > 0
 
 
 def _flushes(workflow: Workflow) -> list[tuple[str, str]]:
