@@ -61,17 +61,12 @@ def place(
     TierError
         When a chosen tier has no mount.
     WorkflowError
-        When a stage has more tasks than ``max_rows``, or a name or folder holds Jinja delimiters, which
-        Airflow would render.
+        When a stage has more tasks than ``max_rows``, its name cannot be that of a folder, or a name or
+        folder holds Jinja delimiters, which Airflow would render.
     """
     planner = _Planner(workflow, catalog, configuration, recommendation_id, initial_data)
     for stage in workflow.stages:
-        if stage.tasks > max_rows:
-            raise WorkflowError(
-                f"{stage.tasks} tasks, and Airflow maps a task over at most {max_rows} rows",
-                stage=stage.name,
-                cure="Give several pieces of work to each task, or raise `[core] max_map_length`.",
-            )
+        _check_stage(stage, max_rows)
     placement = Placement(
         stages={stage.name: planner.rows(stage) for stage in workflow.stages},
         stage_in={stage.name: planner.copies_in(stage) for stage in workflow.stages},
@@ -79,6 +74,18 @@ def place(
     )
     _refuse_templates(placement)
     return placement
+
+
+def _check_stage(stage: Stage, max_rows: int) -> None:
+    # Joined to a mount, such a name would lead out of it.
+    if "/" in stage.name or stage.name in (".", ".."):
+        raise WorkflowError("cannot be the name of a folder", stage=stage.name, cure="Rename it.")
+    if stage.tasks > max_rows:
+        raise WorkflowError(
+            f"{stage.tasks} tasks, and Airflow maps a task over at most {max_rows} rows",
+            stage=stage.name,
+            cure="Give several pieces of work to each task, or raise `[core] max_map_length`.",
+        )
 
 
 @dataclass(frozen=True)
