@@ -78,7 +78,10 @@ with DAG(
     runs = {}
     for stage, predecessors in STAGES.items():
         with TaskGroup(stage):
-            copy_in = QoSCopyOperator.partial(task_id="copy_in").expand_kwargs(recommend.stage_in(stage))
+            copy_in = QoSCopyOperator.partial(
+                task_id="copy_in",
+                map_index_template="{{ task.data_of }}: {{ task.source_tier }} to {{ task.tier }}",
+            ).expand_kwargs(recommend.stage_in(stage))
             run = BashOperator.partial(
                 task_id="run",
                 bash_command=f"exec {shlex.quote(sys.executable)} {shlex.quote(PROGRAM)} run",

@@ -34,7 +34,11 @@ MODELS = AssetAlias("qosflow_models")
 def step_task(step: Step) -> Any:
     """Return a task that does one step of the build at one scale."""
 
-    @task(task_id=step, map_index_template="{{ task.op_kwargs['nodes'] }} nodes")
+    @task(
+        task_id=step,
+        multiple_outputs=False,
+        map_index_template="{{ task.op_kwargs['nodes'] }} nodes",
+    )
     def run(build_id: str, nodes: int) -> dict[str, Any]:
         return run_step(step, build_id, nodes)
 
@@ -103,13 +107,13 @@ def qosflow_pipeline() -> None:
 
     @task_group
     def scale(build_id: str, nodes: int) -> None:
-        chain(*(step_task(step)(build_id, nodes) for step in STEPS))
+        chain(*(step_task(step)(build_id=build_id, nodes=nodes) for step in STEPS))
 
-    @task(outlets=[MODELS])
+    @task(outlets=[MODELS], multiple_outputs=False)
     def publish(build_id: str) -> dict[str, Any]:
         published = publish_build(build_id)
         event = {key: published[key] for key in ("workflow", "model_id", "version")}
-        model = Asset(name=f"qosflow model {published['workflow']}", uri=model_uri(published["workflow"]))
+        model = Asset(model_uri(published["workflow"]))
         get_current_context()["outlet_events"][MODELS].add(model, extra=event)
         return published
 

@@ -21,12 +21,13 @@ def task_errors() -> Iterator[None]:
     try:
         yield
     except NotFoundError as error:
-        raise AirflowFailException(str(error)) from error
+        raise AirflowFailException(str(error)) from None
     except StoreError as error:
         # Unreachable, busy, out of time or in a deadlock: the next try may do.
         raise AirflowException(str(error)) from error
     except QoSFlowError as error:
-        raise AirflowFailException(str(error)) from error
+        # The message says where and what to change; whence it came would only bury it in the log.
+        raise AirflowFailException(str(error)) from None
 
 
 @contextmanager
