@@ -1,0 +1,1 @@
+"""The ``qosflow`` command: the pipeline, recommendations and the database without Airflow."""

@@ -1,0 +1,77 @@
+"""``qosflow models`` and ``qosflow db``: what the database holds, and its tables."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from qosflow_airflow.cli.exit_codes import OK
+from qosflow_airflow.cli.sources import add_database, database_url, open_store
+from qosflow_airflow.cli.text import as_json, table
+
+
+def add_models(commands: Any) -> None:
+    """Add ``models``."""
+    models = commands.add_parser(
+        "models", help="list the models in the database", description=_models.__doc__
+    )
+    models.add_argument("--workflow", metavar="NAME", help="only those of this workflow")
+    models.add_argument("--format", choices=("text", "json"), default="text")
+    add_database(models)
+    models.set_defaults(run=_models)
+
+
+def _models(options: argparse.Namespace) -> int:
+    """List the model versions in the database, newest first."""
+    with open_store(options) as store:
+        models = store.models(options.workflow)
+    if options.format == "json":
+        keys = ("model_id", "workflow", "version", "created_at", "summary", "inputs", "qosflow_version")
+        print(as_json([{key: getattr(model, key) for key in keys} for model in models]))
+        return OK
+    rows = [("workflow", "version", "made", "rules", "scales", "model")]
+    rows += [
+        (
+            model.workflow,
+            str(model.version),
+            f"{model.created_at:%Y-%m-%d %H:%M}",
+            str(model.summary.get("rules", "")),
+            ",".join(map(str, model.summary.get("scales", []))),
+            model.model_id,
+        )
+        for model in models
+    ]
+    print(table(rows) if models else "no models yet: make one with `qosflow build BUNDLE --store`")
+    return OK
+
+
+def add_db(commands: Any) -> None:
+    """Add ``db``."""
+    database = commands.add_parser("db", help="create or inspect the database")
+    actions = database.add_subparsers(required=True, metavar="ACTION")
+    for name, run in (("upgrade", _db_upgrade), ("status", _db_status)):
+        action = actions.add_parser(name, help=(run.__doc__ or "").splitlines()[0], description=run.__doc__)
+        add_database(action)
+        action.set_defaults(run=run)
+
+
+def _db_upgrade(options: argparse.Namespace) -> int:
+    """Create the tables, or bring them to this version."""
+    from qosflow_airflow.store import migrate
+
+    applied = migrate.upgrade(database_url(options))
+    print("\n".join(f"applied {migration}" for migration in applied) or "already up to date")
+    return OK
+
+
+def _db_status(options: argparse.Namespace) -> int:
+    """Say which migrations are applied and which are pending."""
+    from qosflow_airflow.store import migrate
+
+    status = migrate.status(database_url(options))
+    print(
+        "\n".join(
+            [f"applied {name}" for name in status.applied] + [f"pending {name}" for name in status.pending]
+        )
+    )
+    return OK

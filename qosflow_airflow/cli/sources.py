@@ -1,0 +1,67 @@
+"""Where a command gets its model from: a folder or the database."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qosflow_airflow.exceptions import StoreError
+
+if TYPE_CHECKING:
+    from qosflow_airflow.core.model import Model
+    from qosflow_airflow.store.base import Store
+
+DATABASE_VARIABLES = ("QOSFLOW_DATABASE_URL", "AIRFLOW_CONN_QOSFLOW_DEFAULT")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add what names a model, and the format of the output."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--model", type=Path, metavar="DIR", help="folder that `qosflow build --output` wrote"
+    )
+    source.add_argument("--workflow", metavar="NAME", help="newest model of this workflow in the database")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    add_database(parser)
+
+
+def add_database(parser: argparse.ArgumentParser) -> None:
+    """Add what names the database."""
+    parser.add_argument(
+        "--database-url",
+        metavar="URL",
+        help=f"Postgres to use (default: ${' or $'.join(DATABASE_VARIABLES)})",
+    )
+
+
+def open_model(options: argparse.Namespace) -> Model:
+    """Return the model that the command names."""
+    if options.model is not None:
+        from qosflow_airflow.store.model_folder import read_model_folder
+
+        return read_model_folder(options.model)
+    from qosflow_airflow.answers import load_model
+
+    with open_store(options) as store:
+        return load_model(store, options.workflow).model
+
+
+@contextmanager
+def open_store(options: argparse.Namespace) -> Iterator[Store]:
+    """Open the database that the command or the environment names, and close it afterwards."""
+    from qosflow_airflow.store.postgres import PostgresStore
+
+    with PostgresStore(database_url(options)) as store:
+        yield store
+
+
+def database_url(options: argparse.Namespace) -> str:
+    """Return the URL of the database that the command or the environment names."""
+    url = options.database_url or next(filter(None, map(os.environ.get, DATABASE_VARIABLES)), None)
+    if not url:
+        raise StoreError("no database is named", cure=f"Give --database-url, or set {DATABASE_VARIABLES[0]}.")
+    return str(url)

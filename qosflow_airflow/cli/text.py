@@ -1,0 +1,51 @@
+"""What commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def answer_text(answer: Any) -> str:
+    """Return an answer with its times per stage, its region and its alternatives."""
+    from qosflow_airflow.core.explain import configuration_in_words
+
+    found = answer if answer["status"] == "feasible" else answer["nearest"]
+    lines = [answer["explanation"]]
+    if found is not None:
+        rows = [("stage", "tier", "stage in", "read", "compute", "write", "stage out", "")]
+        for stage, tier in found["configuration"]["tiers"].items():
+            seconds = [f"{value:.2f} s" for value in found["stage_s"][stage].values()]
+            role = "critical" if stage in found["critical_stages"] else ""
+            rows.append((stage, tier, *seconds, "flexible" if stage in found["flexible_stages"] else role))
+        lines += ["", table(rows)]
+    if found is not None and found.get("region"):
+        lines += ["", f"Region: {found['region']['rule']}"]
+    for other in answer.get("alternatives", []):
+        lines.append(f"Also {other['makespan_s']:.1f} s: {configuration_in_words(other['configuration'])}")
+    return "\n".join(lines)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows in aligned columns; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """Return a number to three places, nothing where it is not known."""
+    return "" if value is None else f"{value:.3f}{unit}"
+
+
+def as_json(value: Any) -> str:
+    """Return a value as indented JSON."""
+    return json.dumps(value, indent=2, default=str, allow_nan=False)
+
+
+def progress(line: str) -> None:
+    """Say what goes on, apart from the output."""
+    print(line, file=sys.stderr, flush=True)
