@@ -81,7 +81,7 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     entry_points={
-        "console_scripts": ["qosflow = qosflow_airflow.cli.main:main"],
+        "console_scripts": ["qosflow = qosflow_airflow.cli:main"],
         "airflow.plugins": ["qosflow = qosflow_airflow.plugin:QoSFlowPlugin"],
         "apache_airflow_provider": ["provider_info = qosflow_airflow.get_provider_info:get_provider_info"],
     },

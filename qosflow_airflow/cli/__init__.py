@@ -1,1 +1,44 @@
 """The ``qosflow`` command: the pipeline, recommendations and the database without Airflow."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from qosflow_airflow import __version__
+from qosflow_airflow.cli import ask, build, database
+from qosflow_airflow.cli.exit_codes import BAD_INPUT, INFEASIBLE, OK
+from qosflow_airflow.exceptions import QoSFlowError
+
+__all__ = ["BAD_INPUT", "INFEASIBLE", "OK", "main", "parser"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except QoSFlowError as error:
+        print(f"qosflow: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; the interpreter must not complain about it either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        return code
+    return OK
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(prog="qosflow", description=__doc__)
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    build.add_build(commands)
+    ask.add_recommend(commands)
+    ask.add_evaluate(commands)
+    database.add_models(commands)
+    database.add_db(commands)
+    return top

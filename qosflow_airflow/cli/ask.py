@@ -7,7 +7,7 @@ from typing import Any
 
 from qosflow_airflow.cli.exit_codes import INFEASIBLE, OK
 from qosflow_airflow.cli.sources import add_model, open_model
-from qosflow_airflow.cli.text import answer_text, as_json, table
+from qosflow_airflow.cli.text import answer_text, as_json, figure, table
 
 
 def add_recommend(commands: Any) -> None:
