@@ -8,6 +8,9 @@ root.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -87,8 +90,9 @@ def node_times(paths: IntArray, target: FloatArray, nodes: int) -> NodeTimes:
     return NodeTimes(median, np.maximum(upper - lower, 0.0))
 
 
-class PrunedTree(NamedTuple):
-    """A tree with the price per leaf at which each node becomes one: its own cost is then worth less.
+@dataclass(frozen=True)
+class PrunedTree:
+    """A tree with the price per leaf from which each node is one: what its splits save is then worth less.
 
     ``leaf_from`` is -inf at a leaf and never grows from parent to child.
     """
@@ -96,14 +100,22 @@ class PrunedTree(NamedTuple):
     tree: RegressionTree
     leaf_from: FloatArray
 
-    @property
-    def alphas(self) -> FloatArray:
-        """The prices at which the tree changes, ascending, from 0: the tree is one from each to the next."""
-        return np.unique(np.concatenate([[0.0], self.leaf_from[self.tree.splits]]))
+    @cached_property
+    def _prices(self) -> FloatArray:
+        """The price at which each split goes, the last one first."""
+        return np.sort(self.leaf_from[self.tree.splits])[::-1]
+
+    def alpha_of(self, most: int) -> float:
+        """Return the lowest price at which the tree has at most ``most`` leaves."""
+        return float(self._prices[most - 1]) if most <= len(self._prices) else 0.0
 
     def leaf_count(self, alpha: float) -> int:
         """Return the number of leaves at a price."""
-        return 1 + int((self.leaf_from > alpha).sum())
+        return 1 + int((self._prices > alpha).sum())
+
+    def sizes(self, most: int) -> list[int]:
+        """Return how many leaves the pruned trees have, those of at most ``most``, ascending."""
+        return sorted({self.leaf_count(self.alpha_of(leaves)) for leaves in range(1, most + 1)})
 
     def leaves(self, alpha: float) -> IntArray:
         """Return the nodes that are leaves at a price."""
@@ -111,7 +123,7 @@ class PrunedTree(NamedTuple):
         below_split = (parent < 0) | (self.leaf_from[parent] > alpha)
         return np.flatnonzero(below_split & (self.leaf_from <= alpha))
 
-    def predict(self, paths: IntArray, values: FloatArray, alphas: FloatArray) -> FloatArray:
+    def predict(self, paths: IntArray, values: FloatArray, alphas: Sequence[float]) -> FloatArray:
         """Return rows x alphas: the value of the leaf that each row falls into at each price."""
         leaf_from = self.leaf_from[paths]
         rows = np.arange(len(paths))

@@ -309,12 +309,12 @@ class _Fit:
         fewest = self.options.min_layouts or max(1, len(fitted) // 500)
         choice = choose_tree(
             rows,
-            lambda features, target: _grow(features, target, fewest, self.seed),
+            lambda features, target: grow_tree(features, target, fewest, self.seed),
             self.options.max_regions,
             self.options.cross_validation(len(fitted), self.seed),
         )
         pruned = choice.fitted.pruned
-        leaves = set(pruned.leaves(choice.alpha).tolist())
+        leaves = set(pruned.leaves(pruned.alpha_of(choice.regions)).tolist())
         return choice, leaf_boxes(pruned.tree, leaves, layouts.shape[1], self.tiers)
 
     def _members(self, boxes: list[Box]) -> list[IntArray]:
@@ -353,8 +353,10 @@ class _Fit:
         )
 
 
-def _grow(features: Features, target: FloatArray, fewest: int, seed: int) -> RegressionTree:
-    from sklearn.tree import DecisionTreeRegressor  # takes a second to import; only a fit needs it
+def grow_tree(features: Features, target: FloatArray, fewest: int, seed: int) -> RegressionTree:
+    """Return a full CART tree by squared error, with at least ``fewest`` rows in each leaf."""
+    # Here, not above: it takes a second to import, and only a fit needs it.
+    from sklearn.tree import DecisionTreeRegressor
 
     regressor = DecisionTreeRegressor(min_samples_leaf=fewest, random_state=seed)
     tree = regressor.fit(features, target).tree_
