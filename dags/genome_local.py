@@ -12,7 +12,7 @@ from airflow.sdk import DAG, Param, TaskGroup
 
 from qosflow_airflow.operators.clean import QoSCleanOperator
 from qosflow_airflow.operators.compare import QoSCompareOperator
-from qosflow_airflow.operators.copy import QoSCopyOperator
+from qosflow_airflow.operators.copy import QoSStageInOperator, QoSStageOutOperator
 from qosflow_airflow.operators.recommend import QoSRecommendOperator
 from qosflow_airflow.operators.stage import bash_kwargs
 
@@ -22,8 +22,8 @@ DOC = """
 1. `recommend` asks for the best node count and storage tier per stage that meet the deadline, from the
    newest model of the workflow `genome` (the Dag `qosflow_pipeline` builds it). When nothing is feasible the
    run fails at once and says which constraint stands in the way.
-2. Each stage is a group: `copy_in` brings inputs to the stage's tier where they are not there yet
-   (*skipped*: nothing to copy), `run` is one local process per task, `copy_out` brings final outputs home.
+2. Each stage is a group: `stage_in` brings inputs to the stage's tier where they are not there yet, `run` is
+   one local process per task, `stage_out` brings final outputs home (*skipped*: they lie there already).
 3. `compare` puts predicted beside measured seconds and keeps both; `clean` removes what lies on local tiers.
 
 A run that failed keeps its folders: clear the failed tasks, and it goes on where it stopped.
@@ -78,23 +78,18 @@ with DAG(
     runs = {}
     for stage, predecessors in STAGES.items():
         with TaskGroup(stage):
-            copy_in = QoSCopyOperator.partial(
-                task_id="copy_in",
-                map_index_template="{{ task.data_of }}: {{ task.source_tier }} to {{ task.tier }}",
-            ).expand_kwargs(recommend.stage_in(stage))
+            stage_in = QoSStageInOperator(task_id="stage_in", recommend_task_id="recommend", stage=stage)
             run = BashOperator.partial(
                 task_id="run",
                 bash_command=f"exec {shlex.quote(sys.executable)} {shlex.quote(PROGRAM)} run",
-                # Where the inputs are there already, `copy_in` is skipped; that must not skip this.
-                trigger_rule="none_failed_min_one_success",
                 map_index_template="{{ task.env['QOSFLOW_INDEX'] }} on {{ task.env['QOSFLOW_TIER'] }}",
-            ).expand_kwargs(recommend.stage(stage).map(bash_kwargs))
+            ).expand_kwargs(stage_in.output.map(bash_kwargs))
             runs[stage] = run
-            copy_in >> run >> compare
+            [recommend, *(runs[name] for name in predecessors)] >> stage_in
+            run >> compare
             if stage in FINAL:
-                copy_out = QoSCopyOperator.partial(task_id="copy_out").expand_kwargs(
-                    recommend.stage_out(stage)
+                stage_out = QoSStageOutOperator(
+                    task_id="stage_out", recommend_task_id="recommend", stage=stage
                 )
-                run >> copy_out >> compare
-        [runs[name] for name in predecessors] >> copy_in
+                run >> stage_out >> compare
     compare >> QoSCleanOperator(task_id="clean", recommendation=recommend.output)

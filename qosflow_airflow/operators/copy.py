@@ -1,24 +1,90 @@
-"""Copies between storage tiers: before a stage runs, and of its final outputs afterwards."""
+"""Copies between storage tiers: before a stage runs, and of its final outputs afterwards.
+
+On one machine, :class:`QoSStageInOperator` and :class:`QoSStageOutOperator` do all copies of a stage in one
+task each: a task more costs Airflow about a second. :class:`QoSCopyOperator` does one copy and is mapped over
+a recommendation's rows, where copies must run apart.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from qosflow_airflow.operators.folder_copy import Copied, Verify, copy_folder
+from qosflow_airflow.operators.run_rows import Rows
+from qosflow_airflow.operators.stage import pull_rows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 RECORDS_OF_COPIES = "copies"
 """Subfolder of the records that holds those of copies: the records beside it are all of tasks."""
+
+COPIES_AT_ONCE = 4
+
+log = logging.getLogger(__name__)
+
+
+class QoSStageInOperator(BaseOperator):
+    """Brings a stage's inputs to its tier, where they are not there yet, and returns the rows of its tasks.
+
+    Map the stage's tasks over what it returns: they run when their inputs are there.
+
+    :param recommend_task_id: the task that recommended.
+    :param stage: the stage.
+    :param verify: compare the ``content`` of every file with its source, or only the ``size``.
+    """
+
+    ui_color = "#e8f1ec"
+
+    def __init__(
+        self, *, recommend_task_id: str, stage: str, verify: Verify = "content", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.recommend_task_id = recommend_task_id
+        self.stage = stage
+        self.verify = verify
+
+    def execute(self, context: Context) -> Rows:
+        """Copy, record, and return the rows of the stage's tasks."""
+        rows = pull_rows(context, self.recommend_task_id, "stage", self.stage)
+        copy_rows(pull_rows(context, self.recommend_task_id, "stage_in", self.stage), self.verify)
+        return rows
+
+
+class QoSStageOutOperator(BaseOperator):
+    """Copies a stage's final outputs to the home tier, or is skipped where they lie there already.
+
+    :param recommend_task_id: the task that recommended.
+    :param stage: the stage.
+    :param verify: compare the ``content`` of every file with its source, or only the ``size``.
+    """
+
+    ui_color = "#e8f1ec"
+
+    def __init__(
+        self, *, recommend_task_id: str, stage: str, verify: Verify = "content", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.recommend_task_id = recommend_task_id
+        self.stage = stage
+        self.verify = verify
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Copy, record, and return how much was moved."""
+        rows = pull_rows(context, self.recommend_task_id, "stage_out", self.stage)
+        if not rows:
+            raise AirflowSkipException("The outputs lie on the home tier already, or are not kept.")
+        return [copied._asdict() for copied in copy_rows(rows, self.verify)]
 
 
 class QoSCopyOperator(BaseOperator):
@@ -68,59 +134,68 @@ class QoSCopyOperator(BaseOperator):
         self.verify = verify
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Copy, record, and return how much was moved.
-
-        Raises
-        ------
-        AirflowFailException
-            When the source or a pattern is wrong.
-        AirflowException
-            When a file cannot be read or written; the next try may do.
-        """
-        start_s = time.time()
-        copied = self._copy()
-        if self.records is not None:
-            self._record(Path(self.records, RECORDS_OF_COPIES), copied, start_s)
-        took = "were there already" if copied.copy_s is None else f"in {copied.copy_s:.3f} s"
-        size_mib = copied.bytes / 2**20
-        self.log.info(
-            "%s files, %.1f MiB, from %s to %s %s",
-            copied.files,
-            size_mib,
-            self.source,
-            self.destination,
-            took,
-        )
-        return copied._asdict()
-
-    def _copy(self) -> Copied:
-        try:
-            return copy_folder(Path(self.source), Path(self.destination), self.patterns, self.verify)
-        except (FileNotFoundError, ValueError) as error:
-            raise AirflowFailException(str(error)) from error
-        except OSError as error:
-            raise AirflowException(
-                f"{self.source} cannot be copied to {self.destination}: {error}. Free space or give access "
-                "there, then try again."
-            ) from error
-
-    def _record(self, folder: Path, copied: Copied, start_s: float) -> None:
-        """Write the record, whole or not at all; one that says how long the copy took stays."""
-        path = folder / f"{self.stage}-{self.data_of}.json"
-        if copied.copy_s is None and path.exists():
-            return
-        record = {
+        """Copy, record, and return how much was moved; errors are those of :func:`copy_row`."""
+        row = {
+            "source": self.source,
+            "destination": self.destination,
             "stage": self.stage,
             "data_of": self.data_of,
             "source_tier": self.source_tier,
             "tier": self.tier,
-            "source": self.source,
-            "destination": self.destination,
-            **copied._asdict(),
-            "start_s": start_s,
-            "end_s": time.time(),
+            "patterns": self.patterns,
+            "records": self.records,
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{path.name}.{uuid.uuid4().hex}.part"
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        return copy_row(row, self.verify)._asdict()
+
+
+def copy_rows(rows: Rows, verify: Verify) -> list[Copied]:
+    """Do several copies at once; errors are those of :func:`copy_row`."""
+    with ThreadPoolExecutor(COPIES_AT_ONCE) as pool:
+        return list(pool.map(lambda row: copy_row(row, verify), rows))
+
+
+def copy_row(row: Mapping[str, Any], verify: Verify) -> Copied:
+    """Do the copy of one row, and record what was moved and how long it took.
+
+    Raises
+    ------
+    AirflowFailException
+        When the source or a pattern is wrong.
+    AirflowException
+        When a file cannot be read or written; the next try may do.
+    """
+    start_s = time.time()
+    source, destination = row["source"], row["destination"]
+    try:
+        copied = copy_folder(Path(source), Path(destination), row["patterns"], verify)
+    except (FileNotFoundError, ValueError) as error:
+        raise AirflowFailException(str(error)) from error
+    except OSError as error:
+        raise AirflowException(
+            f"{source} cannot be copied to {destination}: {error}. Free space or give access there, then "
+            "try again."
+        ) from error
+    if row["records"] is not None:
+        _record(row, copied, start_s)
+    took = "were there already" if copied.copy_s is None else f"in {copied.copy_s:.3f} s"
+    log.info(
+        "%s files, %.1f MiB, from %s to %s %s", copied.files, copied.bytes / 2**20, source, destination, took
+    )
+    return copied
+
+
+def _record(row: Mapping[str, Any], copied: Copied, start_s: float) -> None:
+    """Write the record, whole or not at all; one that says how long the copy took stays."""
+    path = Path(row["records"], RECORDS_OF_COPIES, f"{row['stage']}-{row['data_of']}.json")
+    if copied.copy_s is None and path.exists():
+        return
+    record = {
+        **{name: row[name] for name in ("stage", "data_of", "source_tier", "tier", "source", "destination")},
+        **copied._asdict(),
+        "start_s": start_s,
+        "end_s": time.time(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -38,17 +38,28 @@ class QoSStageOperator(BaseOperator):
 
     def execute(self, context: Context) -> Rows:
         """Return the rows; Airflow maps over them."""
-        with task_errors():
-            key = xcom_key(self.part, self.stage)
-        rows: Rows | None = context["ti"].xcom_pull(task_ids=self.recommend_task_id, key=key)
-        if rows is None:
-            summary = context["ti"].xcom_pull(task_ids=self.recommend_task_id) or {}
-            known = ", ".join((summary.get("configuration") or {}).get("tiers", ()))
-            raise AirflowFailException(
-                f"The recommendation of task {self.recommend_task_id!r} has no stage {self.stage!r}. "
-                f"Use one of {known or 'the stages of its workflow'}."
-            )
-        return rows
+        return pull_rows(context, self.recommend_task_id, self.part, self.stage)
+
+
+def pull_rows(context: Context, recommend_task_id: str, part: Part, stage: str) -> Rows:
+    """Return the rows of a part of a stage, as the recommending task pushed them.
+
+    Raises
+    ------
+    AirflowFailException
+        When the recommendation has no such stage.
+    """
+    with task_errors():
+        key = xcom_key(part, stage)
+    rows: Rows | None = context["ti"].xcom_pull(task_ids=recommend_task_id, key=key)
+    if rows is None:
+        summary = context["ti"].xcom_pull(task_ids=recommend_task_id) or {}
+        known = ", ".join((summary.get("configuration") or {}).get("tiers", ()))
+        raise AirflowFailException(
+            f"The recommendation of task {recommend_task_id!r} has no stage {stage!r}. "
+            f"Use one of {known or 'the stages of its workflow'}."
+        )
+    return rows
 
 
 def bash_kwargs(row: Mapping[str, Any]) -> dict[str, Any]:

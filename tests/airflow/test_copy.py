@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from qosflow_airflow.operators import folder_copy
-from qosflow_airflow.operators.copy import QoSCopyOperator
+from qosflow_airflow.operators.copy import QoSCopyOperator, QoSStageInOperator, QoSStageOutOperator
 from qosflow_airflow.operators.folder_copy import copy_folder
+from tests.support.small_model import FakeTaskInstance
 
 pytestmark = pytest.mark.airflow
 
@@ -159,3 +160,47 @@ def test_names_are_never_taken_for_templates(tmp_path: Path) -> None:
     (folder / "a").write_text("a")
     copy(folder, tmp_path / "{{ run_id }}")
     assert (tmp_path / "{{ run_id }}" / "a").read_text() == "a"
+
+
+def copy_row(source: Path, destination: Path, of: str, records: Path) -> dict[str, Any]:
+    row = {"stage": "merge", "data_of": of, "source_tier": "disk", "tier": "ram", "patterns": []}
+    return {**row, "source": str(source), "destination": str(destination), "records": str(records)}
+
+
+def test_a_stage_s_inputs_are_brought_in_before_its_rows_are_handed_on(
+    ti: FakeTaskInstance, source: Path, destination: Path, tmp_path: Path
+) -> None:
+    ti.xcom_push("merge", [{"index": 0}])
+    places = {of: destination.with_name(of) for of in ("split", "initial_data")}
+    ti.xcom_push("stage_in.merge", [copy_row(source, to, of, tmp_path) for of, to in places.items()])
+    context: Any = {"ti": ti}
+    operator = QoSStageInOperator(task_id="in", recommend_task_id="recommend", stage="merge")
+    assert operator.execute(context) == [{"index": 0}]
+    assert all(content(place) == content(source) for place in places.values())
+    assert len(list((tmp_path / "copies").iterdir())) == 2
+
+
+def test_one_copy_that_fails_fails_the_stage(ti: FakeTaskInstance, source: Path, tmp_path: Path) -> None:
+    ti.xcom_push("merge", [{"index": 0}])
+    rows = [
+        copy_row(source, tmp_path / "a", "a", tmp_path),
+        copy_row(tmp_path / "b", tmp_path, "b", tmp_path),
+    ]
+    ti.xcom_push("stage_in.merge", rows)
+    context: Any = {"ti": ti}
+    with pytest.raises(AirflowFailException, match="no such folder"):
+        QoSStageInOperator(task_id="in", recommend_task_id="recommend", stage="merge").execute(context)
+
+
+def test_final_outputs_are_brought_home_where_they_are_not_there_already(
+    ti: FakeTaskInstance, source: Path, destination: Path, tmp_path: Path
+) -> None:
+    context: Any = {"ti": ti}
+    operator = QoSStageOutOperator(task_id="out", recommend_task_id="recommend", stage="merge")
+    ti.xcom_push("stage_out.merge", [])
+    with pytest.raises(AirflowSkipException):
+        operator.execute(context)
+    ti.xcom_push("stage_out.merge", [copy_row(source, destination, "merge", tmp_path)])
+    (moved,) = operator.execute(context)
+    assert moved["files"] == 3
+    assert content(destination) == content(source)

@@ -69,10 +69,11 @@ def test_the_genome_dag_has_the_stages_of_its_workflow() -> None:
     assert {stage.name: list(stage.stage_predecessors) for stage in workflow.stages} == module.STAGES
     assert {producer for producer, consumer in workflow.edges if consumer == "final_data"} == module.FINAL
     for stage, predecessors in module.STAGES.items():
-        copy_in = module.dag.get_task(f"{stage}.copy_in")
-        assert {f"{name}.run" for name in predecessors} <= copy_in.upstream_task_ids
-        assert f"{stage}.copy_in" in module.dag.get_task(f"{stage}.run").upstream_task_ids
-        assert f"{stage}.run" in module.dag.get_task("compare").upstream_task_ids
+        stage_in, run = module.dag.get_task(f"{stage}.stage_in"), module.dag.get_task(f"{stage}.run")
+        assert stage_in.upstream_task_ids == {"recommend", *(f"{name}.run" for name in predecessors)}
+        assert run.upstream_task_ids == {f"{stage}.stage_in"}
+        ends = {"compare", f"{stage}.stage_out"} if stage in module.FINAL else {"compare"}
+        assert ends <= run.downstream_task_ids
 
 
 @pytest.mark.parametrize("program", ["/opt/other/genome.py", "/opt/with space/genome.py"])

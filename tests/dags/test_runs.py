@@ -208,7 +208,7 @@ def test_a_run_with_a_failed_stage_fails_says_which_and_keeps_its_folders(
     found = states(run)
     assert found["sifting.run"] == ["failed"] * 2
     assert found["individuals_merge.run"] == ["success"] * 2
-    # Not even where there is nothing to copy does a stage run on what another failed to write.
+    # No stage runs on what another failed to write, whether or not it would be copied.
     assert found["mutation_overlap.run"] == found["frequency.run"] == ["upstream_failed"]
     assert found["compare"] == ["failed"]
     assert found["clean"] == ["upstream_failed"]
