@@ -106,7 +106,7 @@ def choose_tree(rows: Rows, grow: Grow, max_regions: int, validation: CrossValid
             for size, error in zip(sizes, errors.T, strict=True)
         ]
     chosen = _fewest_within_one_standard_error(candidates, folds)
-    held_out = _held_out(rows, chosen.target, grow, chosen.regions, validation.fresh())
+    held_out = held_out_quality(rows, chosen.target, grow, chosen.regions, validation.fresh())
     return Choice(trees[chosen.target], chosen.regions, held_out)
 
 
@@ -146,7 +146,8 @@ def _fewest_within_one_standard_error(candidates: list[_Candidate], folds: int) 
     return min((c for c in candidates if c.mae_s <= limit), key=lambda c: (c.regions, c.mae_s))
 
 
-def _held_out(rows: Rows, target: str, grow: Grow, size: int, validation: CrossValidation) -> HeldOut:
+def held_out_quality(rows: Rows, target: str, grow: Grow, size: int, validation: CrossValidation) -> HeldOut:
+    """Return how well trees of at most ``size`` leaves foretell the rows held out, the mean over repeats."""
     concordances, errors = [], []
     for fold in validation.held_out(rows.group):
         predicted = np.empty(len(fold))

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qosflow_airflow.core.concordance import concordance
-from qosflow_airflow.core.region_choice import CrossValidation, Rows, choose_tree, fit_tree
+from qosflow_airflow.core.region_choice import (
+    CrossValidation,
+    Rows,
+    choose_tree,
+    fit_tree,
+    held_out_quality,
+)
 from qosflow_airflow.core.regions import grow_tree
 from qosflow_airflow.core.transfer import FloatArray
 
@@ -51,14 +57,24 @@ def test_noise_needs_no_regions() -> None:
 
 def test_quality_is_of_layouts_that_the_tree_has_not_seen() -> None:
     random = np.random.default_rng(4)
-    features = random.integers(0, 2, (200, 10))
-    rows = rows_of(features, 10 + 5.0 * features[:, 0] + random.normal(0, 2, 200))
-    choice = choose_tree(rows, grow, 32, VALIDATION)
-    seen = choice.fitted.predict(rows.features, [len(rows.features)])[:, 0]
-    assert concordance(seen, rows.makespan_s) > 0.95
-    assert choice.held_out is not None
-    assert 0.6 < choice.held_out.concordance < 0.8
-    assert choice.held_out.mae_s > np.abs(seen - rows.makespan_s).mean()
+    rows = rows_of(random.integers(0, 2, (200, 10)), random.normal(10.0, 1.0, 200))
+    seen = fit_tree(rows, "makespan", grow).predict(rows.features, [60])[:, 0]
+    assert concordance(seen, rows.makespan_s) > 0.75
+    unseen = held_out_quality(rows, "makespan", grow, 60, VALIDATION)
+    assert 0.4 < unseen.concordance < 0.6
+    assert unseen.mae_s > 2 * np.abs(seen - rows.makespan_s).mean()
+
+
+def test_quality_comes_from_other_folds_than_the_choice() -> None:
+    random = np.random.default_rng(6)
+    features = random.integers(0, 2, (100, 6))
+    rows = rows_of(features, 10 + features @ np.arange(1.0, 7.0) + random.normal(0, 1, 100))
+    choice = choose_tree(rows, grow, 16, VALIDATION)
+    quality = [
+        held_out_quality(rows, choice.fitted.target, grow, choice.regions, validation)
+        for validation in (VALIDATION.fresh(), VALIDATION)
+    ]
+    assert choice.held_out == quality[0] != quality[1]
 
 
 def test_no_more_regions_than_allowed() -> None:
@@ -102,4 +118,4 @@ def test_trees_grow_on_makespans_where_a_few_layouts_are_much_slower() -> None:
     choice = choose_tree(rows, grow, 8, VALIDATION)
     assert choice.fitted.target == "makespan"
     assert choice.held_out is not None
-    assert choice.held_out.mae_s < 0.1 * np.abs(rows.makespan_s - np.median(rows.makespan_s)).mean()
+    assert choice.held_out.mae_s < 0.3 * np.abs(rows.makespan_s - np.median(rows.makespan_s)).mean()
