@@ -134,7 +134,7 @@ run_tests() {
     export PATH="$VENV/bin:$PATH"
     check() {
         say "== $*"
-        "$@" || broken="$broken, $1"
+        "$@" || broken="$broken, $*"
     }
     check ruff check .
     check ruff format --check .
@@ -142,7 +142,8 @@ run_tests() {
     check lint-imports --no-logo
     [ -z "$broken" ] || say "== failed: ${broken#, } (the tests follow)"
     say "== pytest"
-    "$VENV/bin/python" -m pytest -n auto --dist loadfile "$@" || exit
+    # Not python -m pytest: that puts this folder on the path, where setuptools leaves a second set of metadata.
+    pytest -n auto --dist loadfile "$@" || exit
     [ -z "$broken" ]
 }
 
