@@ -96,7 +96,8 @@ def open_build(
     scales = _scales(found, options)
     parts = _input_parts(found, options)
     _check_size(workflow, catalog, options.rules)
-    store.register_workflow(workflow.name, str(bundle), workflow.description)
+    # Who asks for it by name may stand in another folder.
+    store.register_workflow(workflow.name, str(bundle.absolute()), workflow.description)
     build_id = store.create_build(workflow.name, options.to_json(), found.hashes)
     plan = {
         "workflow": workflow.to_json(),

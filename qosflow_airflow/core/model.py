@@ -114,4 +114,5 @@ class Model:
             )
             for nodes, times in sorted(value["scales"].items(), key=lambda item: int(item[0]))
         )
-        return cls(workflow, catalog, rules_named(value["rules"]), scales, value["inputs"], value["options"])
+        inputs, options = dict(value["inputs"]), dict(value["options"])
+        return cls(workflow, catalog, rules_named(value["rules"]), scales, inputs, options)

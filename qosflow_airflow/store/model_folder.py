@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MODEL = "model.json"
 REGIONS = "regions.json"
 CONFIGURATIONS = "configurations.csv"
+_PARTIAL = ".partial-"
 
 
 def write_model_folder(folder: Path, model: Model, configurations: Iterable[pd.DataFrame]) -> None:
@@ -34,14 +35,16 @@ def write_model_folder(folder: Path, model: Model, configurations: Iterable[pd.D
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = {path.name for path in folder.iterdir()} - {MODEL, REGIONS, CONFIGURATIONS}
+        # A build that was killed leaves its unfinished files behind; they are in nobody's way.
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(_PARTIAL)}
+        foreign = names - {MODEL, REGIONS, CONFIGURATIONS}
         if foreign and not (folder / MODEL).exists():
             raise BundleError(
                 f"holds {', '.join(sorted(foreign)[:3])}, which is not a model's",
                 source=folder,
                 cure="Give a new or empty folder.",
             )
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_PARTIAL) as partial:
             written = Path(partial)
             with (written / CONFIGURATIONS).open("w", encoding="utf-8", newline="") as file:
                 for block, frame in enumerate(configurations):
@@ -73,7 +76,12 @@ def read_model_folder(folder: Path) -> Model:
             source=folder / REGIONS,
             cure="Build the model again.",
         )
-    return Model.from_json(model, regions)
+    try:
+        return Model.from_json(model, regions)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"does not hold a model: {error!r}", source=folder / MODEL, cure="Build the model again."
+        ) from error
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
