@@ -147,7 +147,7 @@ def describe(recommendation: Mapping[str, Any], comparison: Mapping[str, Any], s
         f"Choice: {nodes}, and per stage the tier below.",
         f"The deadline of {comparison['deadline_s']:g} s was {met}.",
         f"Why: {recommendation['explanation']}",
-        *([f"Rule: {recommendation['region']}"] if recommendation["region"] else []),
+        *([f"Rule: {recommendation['region']['rule']}"] if recommendation["region"] else []),
         "",
         *table(rows),
     ]

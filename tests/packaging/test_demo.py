@@ -13,7 +13,7 @@ RECOMMENDATION = {
     "critical_stages": ["individuals"],
     "flexible_stages": ["frequency"],
     "explanation": "1 node meets the deadline with 4.0 s to spare.",
-    "region": "individuals on tmpfs",
+    "region": {"rule": "individuals on tmpfs"},
 }
 COMPARISON = {
     "predicted_s": 8.0,
