@@ -18,17 +18,18 @@ __all__ = ["BAD_INPUT", "INFEASIBLE", "OK", "main", "parser"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(arguments)
+    code = OK
     try:
-        code: int = options.run(options)
+        code = options.run(options)
+        # A pipe whose reader has gone away must break here, not when the interpreter ends.
+        sys.stdout.flush()
     except QoSFlowError as error:
         print(f"qosflow: error: {error}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
-        # The reader of a pipe has seen enough; the interpreter must not complain about it either.
+        # The reader has seen enough; the interpreter must not complain about it either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    else:
-        return code
-    return OK
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
