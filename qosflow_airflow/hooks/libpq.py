@@ -40,7 +40,8 @@ def connection_parameters(connection: Connection) -> dict[str, str]:
         When the connection is of another type, or has an extra that nobody knows: a mistyped ``sslmode`` must
         not connect without encryption. Values are never repeated: they may be secrets.
     """
-    if connection.conn_type not in CONNECTION_TYPES:
+    # SQLAlchemy's way of naming a driver, postgresql+psycopg2, means the same database.
+    if (connection.conn_type or "").partition("+")[0] not in CONNECTION_TYPES:
         raise StoreError(
             f"Connection {connection.conn_id!r} is of type {connection.conn_type!r}.",
             cure="Make it a connection of type QoSFlow or Postgres.",

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from qosflow_airflow.operators.copy import RECORDS_OF_COPIES
 from qosflow_airflow.operators.outcome import compare, comparison_table, read_records
-from qosflow_airflow.operators.recommend import described
 from qosflow_airflow.operators.session import task_store
+from qosflow_airflow.operators.summary import described
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

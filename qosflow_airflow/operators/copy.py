@@ -34,7 +34,21 @@ COPIES_AT_ONCE = 4
 log = logging.getLogger(__name__)
 
 
-class QoSStageInOperator(BaseOperator):
+class _StageCopiesOperator(BaseOperator):
+    """Does the copies of one stage."""
+
+    ui_color = "#e8f1ec"
+
+    def __init__(
+        self, *, recommend_task_id: str, stage: str, verify: Verify = "content", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.recommend_task_id = recommend_task_id
+        self.stage = stage
+        self.verify = verify
+
+
+class QoSStageInOperator(_StageCopiesOperator):
     """Brings a stage's inputs to its tier, where they are not there yet, and returns the rows of its tasks.
 
     Map the stage's tasks over what it returns: they run when their inputs are there.
@@ -44,16 +58,6 @@ class QoSStageInOperator(BaseOperator):
     :param verify: compare the ``content`` of every file with its source, or only the ``size``.
     """
 
-    ui_color = "#e8f1ec"
-
-    def __init__(
-        self, *, recommend_task_id: str, stage: str, verify: Verify = "content", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.recommend_task_id = recommend_task_id
-        self.stage = stage
-        self.verify = verify
-
     def execute(self, context: Context) -> Rows:
         """Copy, record, and return the rows of the stage's tasks."""
         rows = pull_rows(context, self.recommend_task_id, "stage", self.stage)
@@ -61,23 +65,13 @@ class QoSStageInOperator(BaseOperator):
         return rows
 
 
-class QoSStageOutOperator(BaseOperator):
+class QoSStageOutOperator(_StageCopiesOperator):
     """Copies a stage's final outputs to the home tier, or is skipped where they lie there already.
 
     :param recommend_task_id: the task that recommended.
     :param stage: the stage.
     :param verify: compare the ``content`` of every file with its source, or only the ``size``.
     """
-
-    ui_color = "#e8f1ec"
-
-    def __init__(
-        self, *, recommend_task_id: str, stage: str, verify: Verify = "content", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.recommend_task_id = recommend_task_id
-        self.stage = stage
-        self.verify = verify
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Copy, record, and return how much was moved."""

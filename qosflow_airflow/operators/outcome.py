@@ -52,8 +52,8 @@ def compare(
     ``answered`` is the configuration that ran, as the answer describes it; ``tasks`` is how many tasks each
     stage has. The run's ``measured_s`` is the time from the first start to the last end of all tasks and
     copies; ``busy_s`` is the part of it in which at least one of them was at work. A stage's ``measured_s``
-    is the time from the first start to the last end of its tasks, and ``measured`` the seconds of its
-    slowest task per part; copies are parts of their own.
+    and ``busy_s`` are those of its tasks, and ``measured`` the seconds of its slowest task per part; copies
+    are parts of their own.
 
     Raises
     ------
@@ -79,6 +79,7 @@ def compare(
                 "tasks": tasks[stage],
                 "predicted_s": sum(answered["stage_s"][stage][part] for part in WORK),
                 "measured_s": span_s(records),
+                "busy_s": busy_s(records),
                 "predicted": {part: answered["stage_s"][stage][part] for part in PARTS},
                 "measured": _measured(stage, records, copies[stage]),
             }
@@ -107,7 +108,7 @@ def busy_s(records: Iterable[Record]) -> float:
 
 
 def comparison_table(outcome: Mapping[str, Any]) -> str:
-    """Return one line per stage and one for the run: predicted and measured seconds."""
+    """Return one line per stage and one for the run: predicted, measured and busy seconds."""
     rows = [
         (
             stage,
@@ -115,14 +116,15 @@ def comparison_table(outcome: Mapping[str, Any]) -> str:
             str(found["tasks"]),
             f"{found['predicted_s']:.2f}",
             f"{found['measured_s']:.2f}",
+            f"{found['busy_s']:.2f}",
             _pair(found, "stage_in_s"),
             _pair(found, "stage_out_s"),
         )
         for stage, found in outcome["stages"].items()
     ]
-    total = ("whole run", "", "", f"{outcome['predicted_s']:.2f}", f"{outcome['measured_s']:.2f}", "", "")
-    headings = ("stage", "tier", "tasks", "predicted s", "measured s", "copy in s", "copy out s")
-    return text_table([headings, *rows, total], right=range(2, 7))
+    totals = [f"{outcome[name]:.2f}" for name in ("predicted_s", "measured_s", "busy_s")]
+    headings = ("stage", "tier", "tasks", "predicted s", "measured s", "busy s", "copy in s", "copy out s")
+    return text_table([headings, *rows, ("whole run", "", "", *totals, "", "")], right=range(2, 8))
 
 
 def _pair(found: Mapping[str, Any], part: str) -> str:

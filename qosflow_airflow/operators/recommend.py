@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
-from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.hooks import settings
 from qosflow_airflow.operators.answer_table import answer_table
+from qosflow_airflow.operators.link import QoSRecommendationLink
 from qosflow_airflow.operators.run_rows import (
     RETURN_VALUE,
     Part,
@@ -22,10 +23,10 @@ from qosflow_airflow.operators.run_rows import (
 )
 from qosflow_airflow.operators.session import task_store
 from qosflow_airflow.operators.stage import QoSStageOperator
+from qosflow_airflow.operators.summary import Status, described, summarise
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
-    from airflow.sdk.types import TaskInstanceKey
 
     from qosflow_airflow.answers import LoadedModel
     from qosflow_airflow.core.placement import Placement
@@ -33,29 +34,11 @@ if TYPE_CHECKING:
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
     from qosflow_airflow.store.base import RecommendationRecord, Store
 
+__all__ = ["QoSRecommendOperator", "QoSRecommendationLink"]
+
 OnInfeasible = Literal["fail", "skip", "nearest"]
-Status = Literal["feasible", "nearest", "infeasible", "skipped"]
-"""How a request was answered; ``skipped`` is an infeasible one whose run was to be skipped."""
 
 _WHEN_INFEASIBLE: dict[str, Status] = {"fail": "infeasible", "skip": "skipped", "nearest": "nearest"}
-
-
-class QoSRecommendationLink(BaseOperatorLink):
-    """Leads from a task that recommended to the page of its recommendation."""
-
-    @property
-    def name(self) -> str:
-        """The text of the button."""
-        return "Recommendation"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the path of the page, or an empty text where nothing was recommended."""
-        from airflow.sdk.execution_time.xcom import XCom
-
-        summary = XCom.get_value(ti_key=ti_key, key=RETURN_VALUE)
-        if not isinstance(summary, Mapping) or not summary.get("recommendation_id"):
-            return ""
-        return f"{settings.page_path()}/recommendations/{summary['recommendation_id']}"
 
 
 class QoSRecommendOperator(BaseOperator):
@@ -279,29 +262,6 @@ class QoSRecommendOperator(BaseOperator):
             record.workflow,
             answer_table(described(record), tasks),
         )
-
-
-def described(record: RecommendationRecord) -> dict[str, Any]:
-    """Return what an answer says of its configuration: the best one, or the nearest; empty without either."""
-    return record.answer if record.status == "feasible" else record.answer["nearest"] or {}
-
-
-def summarise(record: RecommendationRecord, status: Status) -> dict[str, Any]:
-    """Return what is worth passing on of a recommendation, as plain JSON."""
-    found = described(record)
-    return {
-        "status": status,
-        "recommendation_id": record.recommendation_id,
-        "model_id": record.model_id,
-        "workflow": record.workflow,
-        "configuration": found.get("configuration"),
-        "makespan_s": found.get("makespan_s"),
-        "explanation": record.answer["explanation"],
-        "critical_stages": found.get("critical_stages", []),
-        "flexible_stages": found.get("flexible_stages", []),
-        "region": found.get("region"),
-        "binding": record.answer.get("binding", []),
-    }
 
 
 def _stop(summary: Mapping[str, Any]) -> NoReturn:

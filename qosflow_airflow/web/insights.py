@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from qosflow_airflow.core.explain import configuration_in_words
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.store.base import ModelVersion, OutcomeRecord, RecommendationRecord
 
@@ -169,14 +170,9 @@ def _stage_lines(found: Mapping[str, Any], workflow: Workflow) -> list[StageLine
 
 def _alternatives(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        (_configuration_text(found.get("configuration") or {}), seconds(found.get("makespan_s")))
+        (configuration_in_words(found["configuration"]), seconds(found.get("makespan_s")))
         for found in answer.get("alternatives", ())
     ]
-
-
-def _configuration_text(configuration: Mapping[str, Any]) -> str:
-    tiers = ", ".join(f"{stage} on {tier}" for stage, tier in (configuration.get("tiers") or {}).items())
-    return f"{_text(configuration.get('nodes'))} nodes: {tiers}"
 
 
 def _asked(request: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -241,4 +237,4 @@ def _text(value: object) -> str:
         return ", ".join(f"{key}: {_text(found)}" for key, found in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -67,6 +67,7 @@ def test_measured_seconds_stand_beside_the_predicted_ones(
         "tasks": 3,
         "predicted_s": 2.0,
         "measured_s": 3.0,
+        "busy_s": 3.0,
         "predicted": {
             "stage_in_s": 0.5,
             "read_s": 1.0,
@@ -97,8 +98,8 @@ def test_the_log_says_it_in_a_table(
     logged = capsys.readouterr().out
     assert "Predicted 5.0 s, measured 10.0 s (+100%). The deadline of 10 s was met." in logged
     rows = [line.split() for line in logged.splitlines()]
-    assert ["split", "ram", "3", "2.00", "3.00", "0.50", "->", "0.25"] in rows
-    assert ["whole", "run", "5.00", "10.00"] in [row[:4] for row in rows]
+    assert ["split", "ram", "3", "2.00", "3.00", "3.00", "0.50", "->", "0.25"] in rows
+    assert ["whole", "run", "5.00", "10.00", "6.50"] in [row[:5] for row in rows]
 
 
 def test_a_missed_deadline_is_no_failure_but_said(

@@ -64,7 +64,7 @@ def test_a_missing_connection_says_how_to_add_it() -> None:
         QoSFlowHook("nowhere").get_store()
 
 
-@pytest.mark.parametrize("conn_type", ["postgres", "qosflow"])
+@pytest.mark.parametrize("conn_type", ["postgres", "qosflow", "postgresql+psycopg2"])
 def test_every_part_of_a_connection_is_passed_on(conn_type: str) -> None:
     extra = {"sslmode": "require", "connect_timeout": 3, "cursor": "dictcursor", "iam": False}
     connection = Connection(

@@ -99,7 +99,7 @@ def test_a_recommendation_shows_request_answer_and_stages(
     text = Page(answer.text).text
     assert recommendation.answer["explanation"] in text
     words = text.split()
-    assert words[words.index("deadline_s") + 1] == "10.0"
+    assert words[words.index("deadline_s") + 1] == "10"
     # In the order of the workflow, which is not the alphabet's.
     stages = re.findall(r"(split|merge)\s+(\d)\s+(\w+)\s+([\d.]+) s", text)
     assert stages == [("split", "3", "ram", "0.50"), ("merge", "1", "ram", "0.50")]

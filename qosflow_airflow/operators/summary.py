@@ -1,0 +1,34 @@
+"""What is worth passing on of a recommendation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from qosflow_airflow.store.base import RecommendationRecord
+
+Status = Literal["feasible", "nearest", "infeasible", "skipped"]
+"""How a request was answered; ``skipped`` is an infeasible one whose run was to be skipped."""
+
+
+def described(record: RecommendationRecord) -> dict[str, Any]:
+    """Return what an answer says of its configuration: the best one, or the nearest; empty without either."""
+    return record.answer if record.status == "feasible" else record.answer["nearest"] or {}
+
+
+def summarise(record: RecommendationRecord, status: Status) -> dict[str, Any]:
+    """Return what is worth passing on of a recommendation, as plain JSON."""
+    found = described(record)
+    return {
+        "status": status,
+        "recommendation_id": record.recommendation_id,
+        "model_id": record.model_id,
+        "workflow": record.workflow,
+        "configuration": found.get("configuration"),
+        "makespan_s": found.get("makespan_s"),
+        "explanation": record.answer["explanation"],
+        "critical_stages": found.get("critical_stages", []),
+        "flexible_stages": found.get("flexible_stages", []),
+        "region": found.get("region"),
+        "binding": record.answer.get("binding", []),
+    }
