@@ -17,7 +17,7 @@ from qosflow_airflow.readers import cross_checks
 from qosflow_airflow.readers.catalog import build_catalog, named
 from qosflow_airflow.readers.files import SourceFile, read_file
 from qosflow_airflow.readers.observations_csv import read_observations_csv
-from qosflow_airflow.readers.rates_csv import read_rates_csv
+from qosflow_airflow.readers.rates import read_rates
 from qosflow_airflow.readers.roots import check_inside
 from qosflow_airflow.readers.stages_json import read_stages_json
 from qosflow_airflow.readers.tiers_yaml import read_tiers_yaml
@@ -31,8 +31,9 @@ STAGES = "stages.json"
 OBSERVATIONS = "observations.csv"
 TRANSFER_TIMES = "spm.csv"
 RATES = "profile.csv"
+BENCHMARKS = "profile.json"
 TIERS = "tiers.yaml"
-FILES = (WORKFLOW, STAGES, OBSERVATIONS, TRANSFER_TIMES, RATES, TIERS)
+FILES = (WORKFLOW, STAGES, OBSERVATIONS, TRANSFER_TIMES, RATES, BENCHMARKS, TIERS)
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ def read_bundle(
 ) -> Bundle:
     """Read a bundle's files and check that they speak of the same stages and tiers.
 
-    ``workflow.yaml`` or ``stages.json`` is required; ``observations.csv``, ``spm.csv``, ``profile.csv`` and
-    ``tiers.yaml`` are optional, other files are ignored. ``transfer_times`` replaces ``spm.csv``. ``tiers``
-    selects from ``tiers.yaml``; without that file the catalog is made of these names, or else of the tiers in
-    the transfer times. With ``roots``, nothing is read that does not lie below one of them.
+    ``workflow.yaml`` or ``stages.json`` is required; ``observations.csv``, ``spm.csv``, ``profile.csv`` or
+    ``profile.json`` (what fio or IOR wrote, on the tiers' mounts) and ``tiers.yaml`` are optional, other
+    files are ignored. ``transfer_times`` replaces ``spm.csv``. ``tiers`` selects from ``tiers.yaml``; without
+    that file the catalog is made of these names, or else of the tiers in the transfer times. With ``roots``,
+    nothing is read that does not lie below one of them.
 
     Raises
     ------
@@ -81,8 +83,9 @@ def read_bundle(
     workflow = _workflow(folder, files)
     observations = read_observations_csv(files[OBSERVATIONS]) if OBSERVATIONS in files else None
     table = read_transfer_times_csv(files[TRANSFER_TIMES]) if TRANSFER_TIMES in files else None
-    rates = read_rates_csv(files[RATES]) if RATES in files else None
     declared = read_tiers_yaml(files[TIERS]) if TIERS in files else None
+    measured = _one(folder, files, RATES, BENCHMARKS)
+    rates = None if measured is None else read_rates(measured, _mounts(declared))
 
     if observations is not None:
         cross_checks.check_observations(observations, workflow, files[OBSERVATIONS].name)
@@ -93,8 +96,8 @@ def read_bundle(
     catalog = (
         build_catalog(tiers, table) if declared is None else _selected(declared, tiers, files[TIERS].name)
     )
-    if rates is not None and catalog is not None:
-        cross_checks.check_rates(rates, catalog, files[RATES].name)
+    if measured is not None and rates is not None and catalog is not None:
+        cross_checks.check_rates(rates, catalog, measured.name)
 
     hashes = {name: file.sha256 for name, file in files.items()}
     return Bundle(folder, workflow, catalog, observations, table, rates, hashes)
@@ -125,15 +128,22 @@ def _read(path: Path, roots: tuple[str | Path, ...] | None) -> SourceFile:
 
 
 def _workflow(folder: Path, files: Mapping[str, SourceFile]) -> Workflow:
-    if WORKFLOW in files and STAGES in files:
-        raise BundleError(
-            f"holds both {WORKFLOW} and {STAGES}", source=folder, cure="Keep the one that is meant."
-        )
-    if WORKFLOW in files:
-        return read_workflow_yaml(files[WORKFLOW])
-    if STAGES in files:
-        return read_stages_json(files[STAGES])
-    raise BundleError(f"holds neither {WORKFLOW} nor {STAGES}", source=folder, cure="Add one of them.")
+    file = _one(folder, files, WORKFLOW, STAGES)
+    if file is None:
+        raise BundleError(f"holds neither {WORKFLOW} nor {STAGES}", source=folder, cure="Add one of them.")
+    return read_workflow_yaml(file) if WORKFLOW in files else read_stages_json(file)
+
+
+def _one(folder: Path, files: Mapping[str, SourceFile], name: str, other: str) -> SourceFile | None:
+    """Return whichever of two files that say the same is there."""
+    if name in files and other in files:
+        raise BundleError(f"holds both {name} and {other}", source=folder, cure="Keep the one that is meant.")
+    return files.get(name, files.get(other))
+
+
+def _mounts(catalog: TierCatalog | None) -> dict[str, str | None]:
+    """Return the folder of each tier by the name that rates have for it."""
+    return {} if catalog is None else {tier.profile_name: tier.mount for tier in catalog.tiers}
 
 
 def _selected(catalog: TierCatalog, names: Sequence[str] | None, source: str) -> TierCatalog:
