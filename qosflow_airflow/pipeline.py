@@ -34,6 +34,7 @@ from qosflow_airflow.core.regions import RegionSet, fit_regions
 from qosflow_airflow.core.scaling import check_scale
 from qosflow_airflow.core.scaling import project as project_observations
 from qosflow_airflow.core.space import MAX_LAYOUTS, ConfigurationSpace
+from qosflow_airflow.core.spm_estimate import spm_transfer_table
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import StageTimes
 from qosflow_airflow.core.transfer_table import TransferTable, stage_times
@@ -94,7 +95,7 @@ def open_build(
         workflow = Workflow(options.name, workflow.stages, workflow.description)
     catalog = _catalog(found)
     scales = _scales(found, options)
-    parts = _input_parts(found, options)
+    parts = _input_parts(found, options, catalog)
     _check_size(workflow, catalog, options.rules)
     # Who asks for it by name may stand in another folder.
     store.register_workflow(workflow.name, str(bundle.absolute()), workflow.description)
@@ -295,11 +296,13 @@ def _scales(bundle: Bundle, options: BuildOptions) -> tuple[int, ...]:
     return tuple(sorted({check_scale(nodes) for nodes in asked}))
 
 
-def _input_parts(bundle: Bundle, options: BuildOptions) -> dict[str, pd.DataFrame]:
+def _input_parts(bundle: Bundle, options: BuildOptions, catalog: TierCatalog) -> dict[str, pd.DataFrame]:
     """Return the tables that the build needs: transfer times, or observations and rates."""
     parts = {} if bundle.observations is None else {"observations": bundle.observations.frame}
     can_estimate = bundle.observations is not None and bundle.rates is not None
-    if bundle.transfer_table is not None and (options.transfer_times or not can_estimate):
+    if options.estimator == "spm":
+        parts["transfer_times"] = _spm_transfer_table(bundle, catalog).frame
+    elif bundle.transfer_table is not None and (options.transfer_times or not can_estimate):
         parts["transfer_times"] = bundle.transfer_table.frame
     elif bundle.rates is not None and can_estimate:
         parts["rates"] = bundle.rates.frame
@@ -310,6 +313,16 @@ def _input_parts(bundle: Bundle, options: BuildOptions) -> dict[str, pd.DataFram
             cure="Add observations.csv and profile.csv, or a table of transfer times (spm.csv).",
         )
     return parts
+
+
+def _spm_transfer_table(bundle: Bundle, catalog: TierCatalog) -> TransferTable:
+    if bundle.observations is None or bundle.rates is None:
+        raise MeasurementError(
+            "the spm estimator needs observations and rates",
+            source=bundle.path,
+            cure="Add observations.csv and profile.csv, or leave the estimator out.",
+        )
+    return spm_transfer_table(bundle.workflow, catalog, bundle.observations, bundle.rates)
 
 
 def _check_size(workflow: Workflow, catalog: TierCatalog, rules: MakespanRules) -> None:

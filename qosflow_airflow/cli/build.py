@@ -27,6 +27,12 @@ def add_build(commands: Any) -> None:
     build.add_argument(
         "--transfer-times", metavar="CSV", help="table of transfer times to use instead of rates"
     )
+    build.add_argument(
+        "--estimator",
+        choices=("default", "spm"),
+        default="default",
+        help="how observations and rates become times: spm is the published way, to compare with",
+    )
     build.add_argument("--name", help="name of the workflow (default: the bundle's)")
     target = build.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", type=Path, metavar="DIR", help="write the model to this folder")
@@ -40,7 +46,7 @@ def _build(options: argparse.Namespace) -> int:
     from qosflow_airflow import pipeline
     from qosflow_airflow.core.build_options import BuildOptions
 
-    asked = ("scales", "tiers", "rules", "transfer_times", "name")
+    asked = ("scales", "tiers", "rules", "transfer_times", "name", "estimator")
     build_options = BuildOptions.parse({name: getattr(options, name) for name in asked})
     if options.store:
         with open_store(options) as store:

@@ -9,6 +9,8 @@ from typing import Any
 from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, rules_named
 from qosflow_airflow.exceptions import RequestError
 
+ESTIMATORS = ("default", "spm")
+
 
 @dataclass(frozen=True)
 class BuildOptions:
@@ -16,7 +18,13 @@ class BuildOptions:
 
     ``scales`` are node counts, by default those that the observations name. ``tiers`` are the tiers to
     consider, by default all of ``tiers.yaml`` or of the transfer times. ``transfer_times`` is a table of
-    transfer times to use instead of an estimate from observations and rates.
+    transfer times to use instead of an estimate from observations and rates. ``estimator`` is how these
+    become times: ``default``, or ``spm`` for the published way (:mod:`~qosflow_airflow.core.spm_estimate`).
+
+    Raises
+    ------
+    RequestError
+        When the estimator is unknown, or has nothing to estimate beside a table of transfer times.
     """
 
     scales: tuple[int, ...] | None = None
@@ -24,12 +32,26 @@ class BuildOptions:
     rules: MakespanRules = COMPLETE
     transfer_times: str | None = None
     name: str | None = None
+    estimator: str = ESTIMATORS[0]
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise RequestError(
+                f"unknown estimator {self.estimator!r}", cure=f"Use one of {', '.join(ESTIMATORS)}."
+            )
+        if self.estimator == "spm" and self.transfer_times is not None:
+            raise RequestError(
+                "a table of transfer times leaves nothing to estimate",
+                cure="Name either the table or the estimator.",
+            )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> BuildOptions:
         """Build options from loosely typed values, as a trigger form or a command line gives them."""
         asked = {name: value for name, value in values.items() if value not in (None, "", [], ())}
-        if unknown := sorted(set(asked) - {"scales", "tiers", "rules", "transfer_times", "name"}):
+        if unknown := sorted(
+            set(asked) - {"scales", "tiers", "rules", "transfer_times", "name", "estimator"}
+        ):
             raise RequestError(f"unknown options {', '.join(unknown)}")
         scales = asked.get("scales")
         tiers = asked.get("tiers")
@@ -39,6 +61,7 @@ class BuildOptions:
             rules=rules_named(str(asked.get("rules", COMPLETE.name))),
             transfer_times=asked.get("transfer_times"),
             name=asked.get("name"),
+            estimator=str(asked.get("estimator", ESTIMATORS[0])),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +72,7 @@ class BuildOptions:
             "rules": self.rules.name,
             "transfer_times": self.transfer_times,
             "name": self.name,
+            "estimator": self.estimator,
         }
 
 
