@@ -107,15 +107,23 @@ def tier_of(path: str, mounts: Mounts, node: Node) -> str:
     QoSFlowError
         (of the kind of the document) when there is none.
     """
-    normal = PurePosixPath(os.path.normpath(path)) if path.startswith("/") else None
+    tier = innermost(path, mounts)
+    if tier is None:
+        raise no_tier(f"was measured in {path!r}, which lies on no tier", mounts, node)
+    return tier
+
+
+def innermost(path: str, mounts: Mounts) -> str | None:
+    """Return the tier whose folder ``path`` lies in, ``None`` where there is none or the path is relative."""
+    if not path.startswith("/"):
+        return None
+    normal = PurePosixPath(os.path.normpath(path))
     found = {
         name: PurePosixPath(os.path.normpath(mount))
         for name, mount in mounts.items()
-        if mount is not None and normal is not None and normal.is_relative_to(os.path.normpath(mount))
+        if mount is not None and normal.is_relative_to(os.path.normpath(mount))
     }
-    if not found:
-        raise no_tier(f"was measured in {path!r}, which lies on no tier", mounts, node)
-    return max(found, key=lambda name: len(found[name].parts))
+    return max(found, key=lambda name: len(found[name].parts), default=None)
 
 
 def no_tier(message: str, mounts: Mounts, node: Node) -> QoSFlowError:
