@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -13,6 +14,8 @@ from qosflow_airflow.exceptions import QoSFlowError
 from qosflow_airflow.get_provider_info import get_provider_info
 
 SECTION = "qosflow"
+DEFAULT_CLASS = "default"
+"""The class of nodes that stands for all of them."""
 
 
 def connection_id() -> str:
@@ -42,6 +45,43 @@ def statement_timeout_s() -> float:
 def bundle_roots() -> tuple[str, ...]:
     """Return the folders below which bundles may be read; without any, no bundle can be read."""
     return tuple(root for root in _option("bundle_roots").split(os.pathsep) if root.strip())
+
+
+def tier_roots() -> tuple[str, ...]:
+    """Return the folders below which tiers may be measured; without any, none can be."""
+    return tuple(root for root in _option("tier_roots").split(os.pathsep) if root.strip())
+
+
+def node_classes() -> Mapping[str, Mapping[str, str]]:
+    """Return the queue and pool of each class of nodes that is to be measured; one without, when none is named.
+
+    Raises
+    ------
+    QoSFlowError
+        When the option is not a JSON object of such objects, or a name cannot be that of a task and a folder.
+    """
+    text = _option("node_classes")
+    if not text.strip():
+        return {DEFAULT_CLASS: {}}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found or not all(map(_is_class, found, found.values())):
+        cure = (
+            'Give a JSON object, as in {"fat": {"queue": "fat"}, "thin": {"queue": "thin", "pool": "thin"}}.'
+        )
+        raise _wrong("node_classes", text, cure)
+    return found
+
+
+def _is_class(name: str, options: object) -> bool:
+    return (
+        re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}", name) is not None
+        and isinstance(options, dict)
+        and options.keys() <= {"queue", "pool"}
+        and all(isinstance(value, str) and value for value in options.values())
+    )
 
 
 def registered_bundles() -> Mapping[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from qosflow_airflow.exceptions import NotFoundError, QoSFlowError, StoreError
 from qosflow_airflow.hooks.qosflow import QoSFlowHook

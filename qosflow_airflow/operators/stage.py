@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.template import literal
-from airflow.sdk.exceptions import AirflowFailException
 
 from qosflow_airflow.operators.run_rows import Part, Rows, xcom_key
 from qosflow_airflow.operators.session import task_errors

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 
 from qosflow_airflow.operators import folder_copy
 from qosflow_airflow.operators.copy import QoSCopyOperator, QoSStageInOperator, QoSStageOutOperator

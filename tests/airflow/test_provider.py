@@ -34,6 +34,18 @@ def test_airflow_s_metadata_check_takes_the_provider() -> None:
     jsonschema.validate(get_provider_info(), schema)
 
 
+def test_airflow_takes_the_form_of_the_connection() -> None:
+    import json
+    from importlib.resources import files
+
+    import jsonschema
+
+    from qosflow_airflow.hooks.qosflow import QoSFlowHook
+
+    schema = files("airflow").joinpath("customized_form_field_behaviours.schema.json").read_text()
+    jsonschema.validate(QoSFlowHook.get_ui_field_behaviour(), json.loads(schema))
+
+
 def test_the_plugin_loads_once_and_makes_its_application_only_when_asked() -> None:
     import sys
 

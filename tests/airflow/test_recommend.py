@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from qosflow_airflow.core.tiers import StorageTier, TierCatalog
 from qosflow_airflow.core.transfer import Provenance

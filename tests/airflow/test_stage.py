@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from qosflow_airflow.operators.run_rows import Part
 from qosflow_airflow.operators.stage import QoSStageOperator, bash_kwargs
