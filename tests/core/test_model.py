@@ -42,7 +42,7 @@ def with_regions(nodes: int = 2) -> Model:
     return Model(CHAIN, catalog, COMPLETE, (scale,), {"spm.csv": "0" * 64}, {"scales": [nodes]})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.sampled_from([COMPLETE, REFERENCE]))
 def test_a_model_answers_the_same_after_json(rng: random.Random, rules: MakespanRules) -> None:
     model = random_model(rng, rules)
@@ -89,7 +89,7 @@ def test_compute_is_known_where_every_scale_knows_it() -> None:
     assert not model.compute_known
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.sampled_from([COMPLETE, REFERENCE]))
 def test_evaluated_configurations_survive_as_bytes(rng: random.Random, rules: MakespanRules) -> None:
     model = random_model(rng, rules)
@@ -131,7 +131,7 @@ def test_the_table_of_configurations_has_a_column_for_everything() -> None:
     np.testing.assert_allclose(reference[levels].sum(axis=1), reference["makespan_s"])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, st.sampled_from([COMPLETE, REFERENCE]))
 def test_the_table_says_of_each_configuration_what_the_model_does(
     rng: random.Random, rules: MakespanRules

@@ -262,6 +262,28 @@ class TestReferenceStageOut:
         found = times(self.ROWS, workflow=fork)
         assert level_s(found, fork, first="tmpfs", b="pfs", c="tmpfs")["out"][0] == 31.0
 
+    @pytest.mark.parametrize(
+        ("first", "b", "c", "tag"),
+        [
+            ("pfs", "tmpfs", "ssd", 6),  # ssd comes before tmpfs
+            ("tmpfs", "tmpfs", "pfs", 5),  # a copy comes before a copy to the same tier on other nodes
+        ],
+    )
+    def test_of_equal_copies_the_first_by_name_stands_on_the_path(
+        self, first: str, b: str, c: str, tag: int
+    ) -> None:
+        fork = Workflow(
+            "fork", (Stage("first", 1, 4), Stage("b", 2, 1, {"first": ()}), Stage("c", 2, 1, {"first": ()}))
+        )
+        at = {("tmpfs", "pfs"): 5, ("pfs", "ssd"): 6, ("pfs", "tmpfs"): 7, ("tmpfs", "tmpfs"): 8}
+        rows = [
+            Row("first", "stage_out-first", source, f"{source}-{destination}", 2, tasks, 0.0, 3.0)
+            for (source, destination), tasks in at.items()
+        ]
+        model = MakespanModel(fork, PLATFORM, times(rows, workflow=fork), REFERENCE)
+        layout = ConfigurationSpace(fork, PLATFORM, REFERENCE).layout({"first": first, "b": b, "c": c})
+        assert model.schedule(layout).critical_paths() == [f"stage_out_first({tag})"]
+
     def test_successors_on_the_same_level_are_moved_to_for_free(self) -> None:
         same = Workflow("same", (Stage("first", 1, 4), Stage("b", 1, 1, {"first": ()}), Stage("c", 2, 1)))
         found = times(self.ROWS, workflow=same)
