@@ -46,6 +46,22 @@ def _options() -> dict[str, dict[str, Any]]:
             "example": "/srv/qosflow/bundles:/srv/shared/bundles",
             "default": "",
         },
+        "tier_roots": {
+            "description": "Folders below which the Dag qosflow_measure may measure storage tiers, separated "
+            "by the operating system's path separator. Empty: none can be measured.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "/data/qosflow:/dev/shm/qosflow",
+            "default": "",
+        },
+        "node_classes": {
+            "description": "Classes of nodes whose tiers the Dag qosflow_measure measures: a JSON object "
+            "from name to queue and pool. Empty: one class, of whichever node takes the task.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": '{"fat": {"queue": "fat"}, "thin": {"queue": "thin", "pool": "thin"}}',
+            "default": "",
+        },
         "workflows": {
             "description": "Registered workflows: a JSON object from workflow name to bundle path. "
             "Empty: none.",

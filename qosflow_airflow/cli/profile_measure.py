@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from qosflow_airflow.cli.exit_codes import OK
@@ -18,9 +13,6 @@ from qosflow_airflow.exceptions import MeasurementError
 
 if TYPE_CHECKING:
     from qosflow_airflow.measure.points import ProfileRow
-
-MAX_JOBS = 1024
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_measure(actions: Any) -> None:
@@ -61,6 +53,8 @@ def _measure(options: argparse.Namespace) -> int:
     measurement is interrupted. A share of the free space is never taken. Progress goes to standard error.
     """
     from qosflow_airflow.measure import measure_tiers, write_profile
+    from qosflow_airflow.measure.request import check_output, parse_budget, parse_jobs, parse_tiers
+    from qosflow_airflow.measure.signals import Stopped, stopped_by_signals
 
     tiers = parse_tiers(options.tier)
     budget_s = parse_budget(options.budget_s)
@@ -72,7 +66,7 @@ def _measure(options: argparse.Namespace) -> int:
             rows = measure_tiers(
                 tiers, budget_s=budget_s, jobs=jobs, direct=options.direct != "off", progress=progress
             )
-    except _Stopped as stopped:
+    except Stopped as stopped:
         progress(f"qosflow: interrupted: no profile is written, and the tiers are as before ({stopped})")
         return 128 + stopped.number
     try:
@@ -83,68 +77,6 @@ def _measure(options: argparse.Namespace) -> int:
     progress(cache_notice(rows))
     progress(f"wrote {len(rows)} rates to {options.output}")
     return OK
-
-
-def parse_tiers(given: Sequence[str]) -> dict[str, Path]:
-    """Return the folder of each tier, in the order of ``NAME=PATH`` texts.
-
-    Raises
-    ------
-    MeasurementError
-        When a text has no name or path, a name is given twice, or two tiers are one folder.
-    """
-    tiers: dict[str, Path] = {}
-    for text in given:
-        name, equals, path = (part.strip() for part in text.partition("="))
-        if not (name and equals and path):
-            raise MeasurementError(f"{text!r} does not name a tier and its folder", cure="Write NAME=PATH.")
-        if name in tiers:
-            raise MeasurementError(f"tier {name!r} is given twice", cure="Remove one of them.")
-        same = [other for other, folder in tiers.items() if folder.resolve() == Path(path).resolve()]
-        if same:
-            raise MeasurementError(
-                f"the tiers {same[0]!r} and {name!r} are the same folder", cure="Give each its own."
-            )
-        tiers[name] = Path(path)
-    return tiers
-
-
-def parse_budget(text: str) -> float:
-    """Return the seconds, or raise a :class:`MeasurementError` where they are not a number above 0."""
-    try:
-        budget_s = float(text)
-    except ValueError:
-        budget_s = math.nan
-    if not 0 < budget_s < math.inf:
-        raise MeasurementError(f"the budget is {text!r}", cure="Give seconds above 0.")
-    return budget_s
-
-
-def parse_jobs(text: str) -> list[int]:
-    """Return how many processes transfer at once, ascending.
-
-    Raises
-    ------
-    MeasurementError
-        When a number is not whole, or not from 1 to :data:`MAX_JOBS`.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    # isdecimal alone takes digits of other scripts, which int would read without a word.
-    if not all(part.isascii() and part.isdecimal() and 1 <= int(part) <= MAX_JOBS for part in parts):
-        raise MeasurementError(
-            f"the jobs are {text!r}", cure=f"Give whole numbers from 1 to {MAX_JOBS}, as in 1,2,4."
-        )
-    return sorted({int(part) for part in parts})
-
-
-def check_output(path: Path) -> None:
-    """Raise a :class:`MeasurementError` where the profile could not be written: before time is spent."""
-    if path.is_dir():
-        raise MeasurementError("is a folder", source=path, cure="Name a file in it, as in profile.csv.")
-    if not path.parent.is_dir():
-        raise MeasurementError("there is no such folder", source=path.parent, cure="Create it.")
-    if not os.access(path.parent, os.W_OK):
-        raise MeasurementError("may not be written", source=path.parent, cure="Give write permission.")
 
 
 def check_fio(direct: str) -> None:
@@ -181,31 +113,3 @@ def cache_notice(rows: Sequence[ProfileRow]) -> str:
         f"measure: {cached} of {reads} reads found their data in the page cache, as a task does that reads "
         "on the node that wrote; they are marked cached. What a device gives is in the direct rates"
     )
-
-
-class _Stopped(BaseException):
-    """The process was told to end."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(signal.Signals(number).name)
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Turn the first signal to end into an exception, so that what must be cleaned up is; ignore others."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the cleaning up
-        raise _Stopped(number)
-
-    before = {each: signal.getsignal(each) for each in _SIGNALS}
-    # What is ignored stays so: nohup has SIGHUP ignored.
-    for each in (each for each, handler in before.items() if handler != signal.SIG_IGN):
-        signal.signal(each, stop)
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

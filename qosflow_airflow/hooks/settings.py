@@ -53,7 +53,7 @@ def tier_roots() -> tuple[str, ...]:
 
 
 def node_classes() -> Mapping[str, Mapping[str, str]]:
-    """Return the queue and pool of each class of nodes that is to be measured; one without, when none is named.
+    """Return queue and pool of each class of nodes to be measured; one without, where none is named.
 
     Raises
     ------

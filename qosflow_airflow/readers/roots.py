@@ -36,6 +36,25 @@ def check_inside(path: str | Path, roots: Iterable[str | Path]) -> Path:
     return real
 
 
+def check_place(path: str | Path, roots: Iterable[str | Path], setting: str) -> Path:
+    """Return ``path`` with symbolic links resolved, when it lies below one of ``roots``; it need not exist.
+
+    Raises
+    ------
+    BundleError
+        When it lies outside the roots, or there are none; the message names the ``setting`` that has them.
+    """
+    resolved = tuple(_resolve(root) for root in roots)
+    real = _resolve(path)
+    if not any(real.is_relative_to(root) for root in resolved):
+        raise BundleError(
+            "lies outside the folders that are allowed",
+            source=path,
+            cure=f"Choose a folder below one of the setting {setting}, or add its folder there.",
+        )
+    return real
+
+
 def _inside(path: Path, roots: Iterable[Path]) -> Path:
     real = _resolve(path)
     if not any(real.is_relative_to(root) for root in roots):

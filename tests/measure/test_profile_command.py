@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from qosflow_airflow.cli import BAD_INPUT, OK, main
-from qosflow_airflow.cli.profile_measure import parse_jobs, parse_tiers
 from qosflow_airflow.exceptions import MeasurementError
 from qosflow_airflow.measure import fio
+from qosflow_airflow.measure.request import parse_jobs, parse_tiers
 from qosflow_airflow.readers.rates_csv import read_rates_csv
 
 
