@@ -29,6 +29,8 @@ INSTALL_REQUIRES = [
     "apache-airflow>=3.1.1,<4",  # operators, hooks, plugin and Dags; human-in-the-loop came with 3.1
     "apache-airflow-providers-cncf-kubernetes",  # the production Dags run their stages as pods
     "apache-airflow-providers-standard",  # BashOperator: the example Dags run their stages as local processes
+    "fastapi",  # the pages' routes; Airflow's own web server is made with it
+    "Jinja2",  # the pages' templates
     "numpy",  # the model computes whole configuration spaces as arrays
     "pandas",  # measurements come as CSV tables
     "psycopg2-binary",  # the store and Airflow's metadata live in Postgres; needs no compiler

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import zipfile
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from lock import AIRFLOW, EXTRAS, PYTHON_VERSIONS
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from qosflow_airflow.get_provider_info import get_provider_info
 
@@ -31,10 +34,13 @@ def test_constraints_pin_every_direct_dependency(python_version: str) -> None:
         line.split("==")[0]
         for line in (ROOT / "constraints" / f"constraints-{python_version}.txt").read_text().splitlines()
     }
-    declared = _declared("INSTALL_REQUIRES") + [
-        name for extra in EXTRAS for name in _declared("EXTRAS_REQUIRE")[extra]
-    ]
-    names = {re.split(r"[<>=!;\[ ]", requirement)[0].lower().replace("_", "-") for requirement in declared}
+    extras = _declared("EXTRAS_REQUIRE")
+    declared = map(Requirement, [*_declared("INSTALL_REQUIRES"), *chain(*(extras[name] for name in EXTRAS))])
+    names = {
+        canonicalize_name(requirement.name)
+        for requirement in declared
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": python_version})
+    }
     assert names - pinned == set()
 
 
