@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +91,9 @@ def run_dag(installation: Installation) -> RunDag:
 
 
 @pytest.fixture
-def program() -> Iterator[Path]:
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program to run in place of the example's, which fails for one stage while a file says so."""
-    folder = Path(tempfile.mkdtemp(prefix="qosflow-program-"))
-    path = folder / "genome.py"
+    path = tmp_path / "genome.py"
     path.write_text(
         "import os, pathlib, runpy, sys\n"
         "broken = pathlib.Path(__file__).with_name('broken')\n"
@@ -105,6 +102,5 @@ def program() -> Iterator[Path]:
         f"sys.path.insert(0, {str(ROOT / 'examples' / 'genome')!r})\n"
         "runpy.run_path(sys.path[0] + '/genome.py', run_name='__main__')\n"
     )
-    os.environ["QOSFLOW_GENOME"] = str(path)
-    yield path
-    del os.environ["QOSFLOW_GENOME"]
+    monkeypatch.setenv("QOSFLOW_GENOME", str(path))
+    return path
