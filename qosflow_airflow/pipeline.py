@@ -21,7 +21,7 @@ from qosflow_airflow import __version__
 from qosflow_airflow.answers import load_model_version
 from qosflow_airflow.core.build_options import BuildOptions
 from qosflow_airflow.core.configurations import EvaluatedConfigurations, configuration_frame, evaluate_space
-from qosflow_airflow.core.estimate import estimate_stage_times
+from qosflow_airflow.core.estimate import estimate_stage_times, with_volumes
 from qosflow_airflow.core.frames import frame_from_bytes, frame_to_bytes
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.makespan_rules import MakespanRules, rules_named
@@ -136,6 +136,7 @@ def estimate(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
         table = TransferTable(_get_frame(store, build_id, "transfer_times"))
         pairs = volumes.observed_pairs() if volumes else ()
         times = stage_times(table, plan.workflow, plan.catalog, nodes, plan.rules, pairs)
+        times = with_volumes(times, plan.workflow, volumes) if volumes else times
     else:
         assert volumes is not None  # open_build refuses a bundle that has neither
         profile = StorageProfile(StorageRates(_get_frame(store, build_id, "rates")))

@@ -15,7 +15,7 @@ from qosflow_airflow.core.schedule import SPLIT
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.transfer import FloatArray
 
-KEPT = ("layouts", "makespan_s", "provenance", "on_critical_path")
+KEPT = ("layouts", "makespan_s", "provenance", "on_critical_path", "over_capacity")
 """The arrays that are kept; the rest follows from the stage times."""
 
 
@@ -23,7 +23,8 @@ KEPT = ("layouts", "makespan_s", "provenance", "on_critical_path")
 class EvaluatedConfigurations:
     """Every valid layout of a space at one node count, with what it takes.
 
-    Axes: C configurations, S stages. ``layouts`` and ``on_critical_path`` are C x S.
+    Axes: C configurations, S stages. ``layouts`` and ``on_critical_path`` are C x S. What does not fit on its
+    tiers is ``over_capacity``, and its makespan NaN: it cannot run.
     """
 
     nodes: int
@@ -31,15 +32,15 @@ class EvaluatedConfigurations:
     makespan_s: FloatArray
     provenance: NDArray[np.int8]
     on_critical_path: NDArray[np.bool_]
+    over_capacity: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.layouts)
 
     def states(self) -> dict[str, int]:
         """Return how many configurations are in each state."""
-        words = [
-            state_of(p, m) for p, m in zip(self.provenance.tolist(), self.makespan_s.tolist(), strict=True)
-        ]
+        columns = (self.provenance, self.makespan_s, self.over_capacity)
+        words = [state_of(*cells) for cells in zip(*(column.tolist() for column in columns), strict=True)]
         return {word: words.count(word) for word in sorted(set(words))}
 
     def to_bytes(self) -> bytes:
@@ -52,7 +53,10 @@ class EvaluatedConfigurations:
     def from_bytes(cls, content: bytes) -> EvaluatedConfigurations:
         """Build the value from what :meth:`to_bytes` returned."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(nodes=int(arrays["nodes"]), **{name: arrays[name] for name in KEPT})
+            kept = {name: arrays[name] for name in KEPT if name in arrays}
+            # Older archives know of no capacities.
+            kept.setdefault("over_capacity", np.zeros(len(kept["layouts"]), dtype=bool))
+            return cls(nodes=int(arrays["nodes"]), **kept)
 
 
 def evaluate_space(model: MakespanModel) -> EvaluatedConfigurations:
@@ -65,8 +69,10 @@ def evaluate_space(model: MakespanModel) -> EvaluatedConfigurations:
 
 def _evaluate(model: MakespanModel, layouts: Layouts) -> EvaluatedConfigurations:
     schedule = model.schedule(layouts)
+    over = model.capacity.fit(layouts).over
+    makespan_s = np.where(over, np.nan, schedule.makespan_s)
     return EvaluatedConfigurations(
-        model.times.nodes, layouts, schedule.makespan_s, schedule.provenance, schedule.on_critical_path
+        model.times.nodes, layouts, makespan_s, schedule.provenance, schedule.on_critical_path, over
     )
 
 
@@ -84,8 +90,10 @@ def configuration_frame(model: MakespanModel, layouts: Layouts) -> pd.DataFrame:
     for phase, seconds in (schedule.level_s or {}).items():
         columns |= {f"{phase}_{level}": seconds[:, k] for k, level in enumerate(model.workflow.levels)}
     columns |= {f"{part}_s": schedule.split_s[:, p] for p, part in enumerate(SPLIT)}
-    columns["makespan_s"] = schedule.makespan_s
+    over = model.capacity.fit(layouts).over
+    makespan_s = np.where(over, np.nan, schedule.makespan_s)
+    columns["makespan_s"] = makespan_s
     columns["critical_path"] = schedule.critical_paths()
-    states = zip(schedule.provenance.tolist(), schedule.makespan_s.tolist(), strict=True)
-    columns["state"] = [state_of(provenance, makespan_s) for provenance, makespan_s in states]
+    states = zip(schedule.provenance.tolist(), makespan_s.tolist(), over.tolist(), strict=True)
+    columns["state"] = [state_of(*cells) for cells in states]
     return pd.DataFrame(columns)

@@ -26,11 +26,14 @@ STATES = {
 }
 
 
-def state_of(provenance: int, makespan_s: float) -> str:
+def state_of(provenance: int, makespan_s: float, over_capacity: bool = False) -> str:
     """Return the state of a configuration in a word.
 
-    ``incomplete`` is a makespan in which missing measurements count as 0 s, as the reference rules have it.
+    ``incomplete`` is a makespan in which missing measurements count as 0 s, as the reference rules have it;
+    what is ``over_capacity`` cannot run, measured or not.
     """
+    if over_capacity:
+        return "over_capacity"
     if provenance == Provenance.UNKNOWN and not np.isnan(makespan_s):
         return "incomplete"
     return STATES[Provenance(provenance)]
@@ -55,6 +58,7 @@ def describe(model: Model, nodes: int, layout: NDArray[np.int8]) -> dict[str, An
         "node_hours": float(node_hours(nodes, schedule.makespan_s)[0]),
         "state": state_of(int(schedule.provenance[0]), makespan_s),
         "compute_known": model.scale(nodes).times.compute_known,
+        "capacity": _capacity(makespans, layouts),
         "split_s": dict(zip(SPLIT, schedule.split_s[0].tolist(), strict=True)),
         "critical_path": schedule.critical_paths()[0],
         "critical_stages": [
@@ -73,6 +77,15 @@ def describe(model: Model, nodes: int, layout: NDArray[np.int8]) -> dict[str, An
     }
 
 
+def _capacity(makespans: MakespanModel, layouts: Layouts) -> dict[str, Any]:
+    """Return whether one configuration fits on its tiers, and why not."""
+    check = makespans.capacity
+    over, unknown = check.fit(layouts)
+    limit = "unknown" if unknown[0] else "fits"
+    state = "over" if over[0] else limit if check.limited else "not_checked"
+    return {"state": state, "reasons": check.reasons(layouts)}
+
+
 def _swaps(
     model: Model, makespans: MakespanModel, layout: NDArray[np.int8], makespan_s: float
 ) -> dict[str, dict[str, float | None]]:
@@ -89,7 +102,7 @@ def _swaps(
     if not rows:
         return changes
     layouts = np.stack(rows)
-    valid = model.space.valid(layouts)
+    valid = model.space.valid(layouts) & ~makespans.capacity.fit(layouts).over
     for (stage, tier), ok, swapped_s in zip(places, valid, makespans.makespan_s(layouts), strict=True):
         if ok:
             changes[stage][tier] = None if np.isnan(swapped_s) else float(swapped_s - makespan_s)

@@ -7,7 +7,9 @@ over one node's rate for copies.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from qosflow_airflow.core.profile import RateQuery, StorageProfile
 from qosflow_airflow.core.tiers import TierCatalog
@@ -35,6 +37,29 @@ def estimate_stage_times(
     return _Estimator(workflow, catalog, volumes, profile, nodes).estimate()
 
 
+def with_volumes(times: StageTimes, workflow: Workflow, volumes: TracedVolumes) -> StageTimes:
+    """Return stage times with the bytes that the trace saw on each edge and written by each stage.
+
+    What a traced stage was not seen to move is 0; of a stage that the trace does not have nothing is known.
+    """
+    edges = [_edge_bytes(edge, volumes) for edge in times.edges]
+    outputs = [_output_bytes(stage.name, volumes) for stage in workflow.stages]
+    return replace(times, edge_bytes=np.array(edges, float), output_bytes=np.array(outputs, float))
+
+
+def _edge_bytes(edge: Edge, volumes: TracedVolumes) -> float:
+    if not volumes.traced(edge.producer if edge.producer != INITIAL_DATA else edge.consumer):
+        return math.nan
+    return volumes.edge_bytes(edge) or 0.0
+
+
+def _output_bytes(stage: str, volumes: TracedVolumes) -> float:
+    if not volumes.traced(stage):
+        return math.nan
+    written = volumes.volume(stage, "write")
+    return 0.0 if written is None else written.volume_bytes
+
+
 @dataclass(frozen=True)
 class _Estimator:
     workflow: Workflow
@@ -60,7 +85,9 @@ class _Estimator:
                         tables["stage_in"].put((e, a, b), *copy)
                     if edge.producer != INITIAL_DATA:
                         tables["stage_out"].put((e, a, b), *copy)
-        return StageTimes(self.nodes, self.workflow.stage_names, tiers, edges, **tables)
+        names = self.workflow.stage_names
+        times = StageTimes(self.nodes, names, tiers, edges, **tables, edge_bytes=None, output_bytes=None)
+        return with_volumes(times, self.workflow, self.volumes)
 
     def _io(self, stage: Stage, operation: str, tier: str) -> _Time:
         if not self.volumes.traced(stage.name):

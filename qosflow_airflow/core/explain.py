@@ -13,6 +13,10 @@ CAVEATS = {
 """What must be said of a configuration in a state that is not simply measured."""
 
 
+CAPACITY = "capacity"
+"""The name under which full tiers are reported among the constraints that stand in the way."""
+
+
 def explain(answer: Mapping[str, Any]) -> str:
     """Say an answer in a few sentences."""
     return _explain_infeasible(answer) if answer["status"] == "infeasible" else _explain_feasible(answer)
@@ -43,6 +47,8 @@ def _explain_feasible(answer: Mapping[str, Any]) -> str:
         parts.append(f"Flexible, any tier will do: {', '.join(answer['flexible_stages'])}.")
     if answer["state"] in CAVEATS:
         parts.append(CAVEATS[answer["state"]])
+    if answer["capacity"]["state"] == "unknown":
+        parts.append("Whether the data fits on its tiers is not known: the trace does not tell its size.")
     if not answer["compute_known"]:
         parts.append("Compute time is not known and counts as 0 s.")
     return " ".join(parts)
@@ -51,11 +57,20 @@ def _explain_feasible(answer: Mapping[str, Any]) -> str:
 def _explain_infeasible(answer: Mapping[str, Any]) -> str:
     nearest = answer["nearest"]
     if nearest is None:
+        if answer["over_capacity"]:
+            return (
+                f"Nothing is feasible: {'; '.join(answer['over_capacity'])}. Use larger tiers or more nodes."
+            )
         return (
             "Nothing is feasible: no configuration has all the measurements it needs. Measure those missing."
         )
     asked = answer["request"]
-    binding = ", ".join(f"{name} = {_value(asked[name])}" for name in answer["binding"])
+    binding = ", ".join(
+        f"capacity ({'; '.join(answer['over_capacity'])})"
+        if name == CAPACITY
+        else f"{name} = {_value(asked[name])}"
+        for name in answer["binding"]
+    )
     words = configuration_in_words(nearest["configuration"])
     return (
         f"Nothing is feasible. What stands in the way: {binding}. "

@@ -8,7 +8,9 @@ phases are chained (:mod:`~qosflow_airflow.core.schedule`), and both are data.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from qosflow_airflow.core.capacity import CapacityCheck
 from qosflow_airflow.core.charges import ChargedTimes
 from qosflow_airflow.core.schedule import Schedule, level_barrier, longest_path
 from qosflow_airflow.core.space import Layouts
@@ -18,6 +20,11 @@ from qosflow_airflow.core.transfer import FloatArray
 @dataclass(frozen=True)
 class MakespanModel(ChargedTimes):
     """The makespan of any configuration at one node count, under one rule set."""
+
+    @cached_property
+    def capacity(self) -> CapacityCheck:
+        """Whether configurations fit on their tiers."""
+        return CapacityCheck(self.workflow, self.catalog, self.times, self.rules)
 
     def makespan_s(self, layouts: Layouts) -> FloatArray:
         """Return the makespan of each layout in seconds, NaN where a needed time is unknown."""

@@ -39,6 +39,8 @@ class MakespanRules:
         copies at the stage's own tasks per node do.
     missing_is_zero:
         A missing measurement counts as 0 s (and flags the configuration). Without it the makespan is unknown.
+    respects_capacity:
+        A configuration whose data does not fit on its tiers is invalid. Without it capacities do not count.
     """
 
     name: Literal["complete", "reference"]
@@ -52,6 +54,7 @@ class MakespanRules:
     reads_add_up: bool
     copies_at_any_node_count: bool
     missing_is_zero: bool
+    respects_capacity: bool
 
 
 COMPLETE = MakespanRules(
@@ -66,6 +69,7 @@ COMPLETE = MakespanRules(
     reads_add_up=False,
     copies_at_any_node_count=False,
     missing_is_zero=False,
+    respects_capacity=True,
 )
 """What a run under Airflow really does. The default."""
 
@@ -81,6 +85,7 @@ REFERENCE = MakespanRules(
     reads_add_up=True,
     copies_at_any_node_count=True,
     missing_is_zero=True,
+    respects_capacity=False,
 )
 """The level barrier as the public QoSFlow artifact computes it (IPDPS 2026), for comparison."""
 

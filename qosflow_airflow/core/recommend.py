@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qosflow_airflow.core.cost import check_priced, money, node_hours
 from qosflow_airflow.core.describe import describe
-from qosflow_airflow.core.explain import explain
+from qosflow_airflow.core.explain import CAPACITY, explain
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
@@ -101,6 +101,8 @@ class _Search:
         makespan_s = makespans.makespan_s(layouts)
         objective = _objective(self.model, self.request, nodes, makespan_s)
         slacks = self.request.slacks(self.model.space, layouts, nodes, makespan_s)
+        if makespans.capacity.limited:
+            slacks[CAPACITY] = np.where(makespans.capacity.fit(layouts).over, -1.0, 0.0)
         # An unmeasured configuration is never a candidate; comparing NaN would only hide it.
         known = ~np.isnan(makespan_s)
         first = self._seen.get(nodes, 0)
@@ -198,7 +200,14 @@ def _brief(model: Model, candidate: _Candidate) -> dict[str, Any]:
 def _infeasible(model: Model, request: QoSRequest, search: _Search) -> Infeasible:
     relaxations = search.relaxations()
     binding = tuple(sorted({name for left_out in relaxations for name in left_out}))
-    candidates = [found for left_out in relaxations if (found := search.best(left_out)) is not None]
+    found = {left_out: best for left_out in relaxations if (best := search.best(left_out)) is not None}
+    # A request can be changed; what does not fit cannot run, and is never proposed.
+    candidates = [best for left_out, best in found.items() if CAPACITY not in left_out]
+    too_large = min(
+        (best for left_out, best in found.items() if CAPACITY in left_out),
+        key=lambda candidate: candidate[:4],
+        default=None,
+    )
     nearest = min(candidates, key=lambda candidate: candidate[:4], default=None)
     answer: dict[str, Any] = {
         "status": "infeasible",
@@ -207,6 +216,9 @@ def _infeasible(model: Model, request: QoSRequest, search: _Search) -> Infeasibl
         "request": request.to_json(),
         "binding": list(binding) or ["measurements"],
         "nearest": None if nearest is None else describe(model, nearest.nodes, nearest.layout),
+        "over_capacity": []
+        if too_large is None
+        else model.makespans(too_large.nodes).capacity.reasons(too_large.layout[None, :]),
     }
     answer["explanation"] = explain(answer)
     configuration = None if nearest is None else model.space.configuration(nearest.nodes, nearest.layout)

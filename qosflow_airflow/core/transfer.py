@@ -84,6 +84,9 @@ class StageTimes:
     ``write`` are S x T; ``compute`` is S; ``stage_in`` and ``stage_out`` are E x T x T: the seconds that the
     data of an edge takes from the first tier to the second, as the consumer's copy in (priced with its input)
     and as the producer's copy out (priced with its output).
+
+    ``edge_bytes`` (E) is what flows along each edge and ``output_bytes`` (S) what each stage writes, all
+    tasks together, every file once, NaN where not known; ``None`` where no trace says any of it.
     """
 
     nodes: int
@@ -95,6 +98,8 @@ class StageTimes:
     compute: TimeTable
     stage_in: TimeTable
     stage_out: TimeTable
+    edge_bytes: FloatArray | None = None
+    output_bytes: FloatArray | None = None
 
     @property
     def compute_known(self) -> bool:
@@ -110,6 +115,8 @@ class StageTimes:
             "tiers": list(self.tiers),
             "edges": [list(edge) for edge in self.edges],
             **tables,
+            "edge_bytes": _plain(self.edge_bytes),
+            "output_bytes": _plain(self.output_bytes),
         }
 
     @classmethod
@@ -126,7 +133,19 @@ class StageTimes:
             tiers=tuple(value["tiers"]),
             edges=tuple(Edge(*edge) for edge in value["edges"]),
             **tables,
+            edge_bytes=_floats(value.get("edge_bytes")),
+            output_bytes=_floats(value.get("output_bytes")),
         )
+
+
+def _plain(values: FloatArray | None) -> list[float | None] | None:
+    if values is None:
+        return None
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _floats(values: Sequence[float | None] | None) -> FloatArray | None:
+    return None if values is None else np.array(values, dtype=np.float64)
 
 
 _TABLES = ("read", "write", "compute", "stage_in", "stage_out")

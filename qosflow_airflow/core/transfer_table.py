@@ -153,7 +153,8 @@ class _Builder:
                         tables["stage_in"].put((e, a, b), *self._stage_in(edge, source, destination))
                     if edge.producer != INITIAL_DATA:
                         tables["stage_out"].put((e, a, b), *self._stage_out(edge, source, destination))
-        return StageTimes(self.nodes, self.workflow.stage_names, self.catalog.names, self.edges, **tables)
+        stages, tiers = self.workflow.stage_names, self.catalog.names
+        return StageTimes(self.nodes, stages, tiers, self.edges, **tables, edge_bytes=None, output_bytes=None)
 
     def _read(self, stage: Stage, tier: str) -> tuple[float, Provenance]:
         parts = [self._read_from(name, stage, None, tier) for name in stage.stage_predecessors]

@@ -112,6 +112,7 @@ def test_states_count_what_is_known_of_each_configuration() -> None:
         np.array([1.0, 1.0, np.nan, 2.0, 3.0]),
         np.array([0, 1, 3, 3, 0], np.int8),
         np.zeros((5, 1), bool),
+        np.zeros(5, bool),
     )
     assert found.states() == {"measured": 2, "extrapolated": 1, "unmeasured": 1, "incomplete": 1}
 
