@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "genome" / "README.md")
+PAGES = (
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "examples" / "genome" / "README.md",
+)
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w-]*)\s*$")
 _QUOTE = re.compile(r"^<!-- quote: (?P<path>\S+) -->$")
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-_LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)|<(?:img|source)[^>]*?(?:src|srcset)=\"(?P<image>[^\"]+)\"")
+_LINK = re.compile(
+    r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)|<(?:img|source)[^>]*?(?:src|srcset)=\"(?P<image>[^\"]+)\""
+)
 _HEADING = re.compile(r"^#{1,6} +(?P<title>.+?)\s*$")
 
 

@@ -28,7 +28,9 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
     return {option for action in parser._actions for option in action.option_strings}
 
 
-def all_parsers(parser: argparse.ArgumentParser, name: str = "qosflow") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def all_parsers(
+    parser: argparse.ArgumentParser, name: str = "qosflow"
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield name, parser
     for command, found in commands_of(parser).items():
         yield from all_parsers(found, f"{name} {command}")
@@ -78,7 +80,9 @@ def test_a_command_that_is_shown_exists(where: str, command: str) -> None:
 def test_a_command_that_does_not_exist_is_noticed() -> None:
     assert mistakes("qosflow bild somewhere") == ["`qosflow` has no command 'bild'"]
     assert mistakes("qosflow db downgrade") == ["`qosflow db` has no command 'downgrade'"]
-    assert mistakes("qosflow recommend --model DIR --dead-line 5") == ["`qosflow recommend` has no option --dead-line"]
+    assert mistakes("qosflow recommend --model DIR --dead-line 5") == [
+        "`qosflow recommend` has no option --dead-line"
+    ]
     assert not mistakes("qosflow recommend --model=DIR --deadline-s 5  # seconds")
 
 
@@ -88,14 +92,19 @@ def test_every_command_and_option_is_described() -> None:
     names = {name for name, _ in all_parsers(cli.parser())}
     headings = {text.lstrip("# ").strip("`") for _, text in page.prose if text.startswith("#")}
     assert names - {"qosflow", "qosflow db", "qosflow profile"} <= headings
-    options = {option for _, parser in all_parsers(cli.parser()) for option in options_of(parser)} - {"-h", "--help"}
+    options = {option for _, parser in all_parsers(cli.parser()) for option in options_of(parser)} - {
+        "-h",
+        "--help",
+    }
     assert options <= described
 
 
 def test_the_commands_of_setup_are_those_of_its_help() -> None:
     said = subprocess.run([ROOT / "setup.sh", "help"], capture_output=True, text=True, check=True).stdout
     known = set(re.findall(r"^  ([a-z]+)[ .]", said, flags=re.MULTILINE))
-    shown = {match[1] for _, text in shown_commands() for match in re.finditer(r"\./setup\.sh ([a-z-]+)", text)}
+    shown = {
+        match[1] for _, text in shown_commands() for match in re.finditer(r"\./setup\.sh ([a-z-]+)", text)
+    }
     assert {"demo", "test", "down", "qosflow"} <= shown <= known
 
 

@@ -44,7 +44,12 @@ def test_both_dags_and_the_bundle_of_the_example_are_quoted() -> None:
 
 
 def test_python_that_is_shown_is_a_quote_of_a_file() -> None:
-    loose = [str(block) for page in PAGES for block in page.blocks if block.language == "python" and not block.quotes]
+    loose = [
+        str(block)
+        for page in PAGES
+        for block in page.blocks
+        if block.language == "python" and not block.quotes
+    ]
     assert not loose, "no test reads these; quote a file that the tests run"
 
 
@@ -71,7 +76,9 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             continue
         reached.add(path)
         targets = (target.partition("#")[0] for _, target in read_page(path).links())
-        left += [found for t in targets if t.endswith(".md") and (found := (path.parent / t).resolve()).exists()]
+        left += [
+            found for t in targets if t.endswith(".md") and (found := (path.parent / t).resolve()).exists()
+        ]
     assert {page.path for page in PAGES} <= reached
 
 
