@@ -1,7 +1,9 @@
-"""Measured storage: the rate to expect for an operation, by interpolation between measured points.
+"""Measured storage: the rate to expect for an operation.
 
-Rates are interpolated on a logarithmic scale, one axis after the other (nodes, tasks per node, access size,
-volume), between the two measured levels around the asked one. A cell that was not measured is bridged by its
+A *fitted* profile asks the model of :mod:`qosflow_airflow.core.rate_model` wherever enough was measured for
+one, and gives an interval with each rate. Elsewhere, and in a profile that is not fitted, rates are
+interpolated on a logarithmic scale, one axis after the other (nodes, tasks per node, access size, volume),
+between the two measured levels around the asked one. A cell that was not measured is bridged by its
 neighbours on the next axis, so the grid need not be full. Outside the measured range the nearest level
 counts, and the estimate says that it is extrapolated.
 """
@@ -9,13 +11,16 @@ counts, and the estimate says that it is extrapolated.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.rate_law import RatePoints
+from qosflow_airflow.core.rate_model import QueryClass, RateKey, RateModel, fit_rates
 from qosflow_airflow.core.rates import StorageRates
 from qosflow_airflow.core.transfer import FloatArray, Provenance
 
@@ -40,20 +45,42 @@ class RateQuery(NamedTuple):
 
 
 class RateEstimate(NamedTuple):
-    """A rate in MiB/s, and whether it lies between measured points; NaN where nothing was measured."""
+    """A rate in MiB/s, and whether it lies between measured points; NaN where nothing was measured.
+
+    ``low_mib_s`` and ``high_mib_s`` hold 90 of 100 single runs of such a query; NaN where they are not known.
+    """
 
     mib_s: float
     provenance: Provenance
+    low_mib_s: float = math.nan
+    high_mib_s: float = math.nan
+    query_class: QueryClass = QueryClass.UNCALIBRATED
+
+
+INTERVAL = 0.9
+REACH = math.log(10.0)
+"""A fitted rate is extrapolated one order of magnitude beyond the measured range of an axis, no further."""
 
 
 @dataclass(frozen=True)
 class StorageProfile:
-    """Rates measured on a platform.
+    """Rates measured on a platform, and the model fitted to them, if one was.
 
     Read and write rates are those of all tasks together; a copy's rate is that of one node.
     """
 
     rates: StorageRates
+    model: RateModel | None = None
+
+    def fitted(self) -> StorageProfile:
+        """Return this profile with a model fitted to it: up to a minute for tens of thousands of runs."""
+        return replace(self, model=fit_rates(self.points()))
+
+    def points(self) -> dict[RateKey, RatePoints]:
+        """Return the design points per operation and tiers, as a model is fitted to them."""
+        return {
+            key: RatePoints.of_runs(points, log_rates) for key, (points, log_rates) in self._points.items()
+        }
 
     @cached_property
     def _points(self) -> dict[tuple[str, str, str], tuple[FloatArray, FloatArray]]:
@@ -78,14 +105,36 @@ class StorageProfile:
 
     def rate(self, query: RateQuery) -> RateEstimate:
         """Return the rate to expect; unknown when the operation was never measured on these tiers."""
-        key = (query.operation, query.source, query.destination)
+        return self.rates_of([query])[0]
+
+    def rates_of(self, queries: Sequence[RateQuery]) -> list[RateEstimate]:
+        """Return the rate to expect for each query; each distinct one is computed once, a key's together."""
+        by_key: dict[RateKey, list[RateQuery]] = {}
+        for query in dict.fromkeys(queries):
+            by_key.setdefault((query.operation, query.source, query.destination), []).append(query)
+        found: dict[RateQuery, RateEstimate] = {}
+        for key, asked in by_key.items():
+            found.update(zip(asked, self._estimates(key, asked), strict=True))
+        return [found[query] for query in queries]
+
+    def _estimates(self, key: RateKey, queries: list[RateQuery]) -> list[RateEstimate]:
         if key not in self._points:
-            return RateEstimate(math.nan, Provenance.UNKNOWN)
+            return [RateEstimate(math.nan, Provenance.UNKNOWN)] * len(queries)
         points, log_rates = self._points[key]
-        asked = np.log([max(float(getattr(query, axis)), 1e-9) for axis in AXES])
-        inside = bool(((points.min(axis=0) - 1e-9 <= asked) & (asked <= points.max(axis=0) + 1e-9)).all())
-        rate = math.exp(_interpolate(points, log_rates, asked))
-        return RateEstimate(rate, Provenance.MEASURED if inside else Provenance.EXTRAPOLATED)
+        low, high = points.min(axis=0), points.max(axis=0)
+        asked = np.log([[max(float(getattr(query, axis)), 1e-9) for axis in AXES] for query in queries])
+        inside = ((low - 1e-9 <= asked) & (asked <= high + 1e-9)).all(axis=1)
+        provenances = [Provenance.MEASURED if known else Provenance.EXTRAPOLATED for known in inside]
+        if self.model is None or key not in self.model.rates:
+            rates = [math.exp(_interpolate(points, log_rates, point)) for point in asked]
+            return [RateEstimate(*pair) for pair in zip(rates, provenances, strict=True)]
+        near = np.clip(asked, low - REACH, high + REACH)
+        log_rate, half, classes = self.model.estimate(key, near, INTERVAL)
+        columns = (np.exp(log_rate), provenances, np.exp(log_rate - half), np.exp(log_rate + half), classes)
+        return [
+            RateEstimate(float(rate), provenance, float(least), float(most), QueryClass(str(name)))
+            for rate, provenance, least, most, name in zip(*columns, strict=True)
+        ]
 
 
 def _interpolate(points: FloatArray, values: FloatArray, asked: FloatArray) -> float:
