@@ -181,7 +181,7 @@ class TestCompute:
         assert set(found.compute.provenance.tolist()) == {NOT_OBSERVED}
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32).map(random.Random), st.integers(1, 12))
 def test_seconds_are_a_number_exactly_where_they_are_known(rng: random.Random, nodes: int) -> None:
     rows = [row for row in TRACE.frame.to_dict("records") if rng.random() < 0.6]

@@ -168,7 +168,7 @@ class TestCopiesUnderTheCompleteRules:
         assert found.makespan_s.tolist() == [0.0]  # the published rules forget it
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances)
 def test_all_on_the_home_tier_moves_nothing(rng: random.Random) -> None:
     model, space = case(rng)
@@ -179,7 +179,7 @@ def test_all_on_the_home_tier_moves_nothing(rng: random.Random) -> None:
     assert model.schedule(layout).split_s[0, [0, 2]].tolist() == [0.0, 0.0]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances)
 def test_on_one_node_a_local_tier_moves_only_the_outside(rng: random.Random) -> None:
     workflow, catalog = random_workflow(rng, 4), random_catalog(rng)
@@ -192,7 +192,7 @@ def test_on_one_node_a_local_tier_moves_only_the_outside(rng: random.Random) -> 
         assert not (charges.into + charges.out_of)[0, inner].any()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances)
 def test_every_final_output_that_is_not_at_home_is_flushed(rng: random.Random) -> None:
     model, space = case(rng)
@@ -207,7 +207,7 @@ def test_every_final_output_that_is_not_at_home_is_flushed(rng: random.Random) -
             assert not charges.into[:, e].any()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances, st.data())
 def test_a_longer_time_never_shortens_a_makespan(rng: random.Random, data: st.DataObject) -> None:
     model, space = case(rng)
@@ -220,7 +220,7 @@ def test_a_longer_time_never_shortens_a_makespan(rng: random.Random, data: st.Da
     assert (fresh.makespan_s(layouts) >= before - 1e-12).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances)
 def test_a_makespan_is_at_least_what_any_stage_takes_and_at_most_everything(rng: random.Random) -> None:
     model, space = case(rng)
@@ -233,7 +233,7 @@ def test_a_makespan_is_at_least_what_any_stage_takes_and_at_most_everything(rng:
     assert (makespan_s <= everything + 1e-9).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances)
 def test_an_unknown_time_makes_exactly_the_configurations_that_need_it_unknown(rng: random.Random) -> None:
     model, space = case(rng)
@@ -249,7 +249,7 @@ def test_an_unknown_time_makes_exactly_the_configurations_that_need_it_unknown(r
     np.testing.assert_array_equal(found.makespan_s[~needs_it], known.makespan_s[~needs_it])
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances)
 def test_unknown_is_nan_and_never_a_number(rng: random.Random) -> None:
     model, space = case(rng, unknown=0.15)
@@ -257,7 +257,7 @@ def test_unknown_is_nan_and_never_a_number(rng: random.Random) -> None:
     np.testing.assert_array_equal(np.isnan(found.makespan_s), found.provenance == Provenance.UNKNOWN)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances)
 def test_behind_a_barrier_an_unknown_time_is_free_only_where_the_rules_say_so(rng: random.Random) -> None:
     workflow, catalog = random_workflow(rng, 4), random_catalog(rng, shared=1)
@@ -273,7 +273,7 @@ def test_behind_a_barrier_an_unknown_time_is_free_only_where_the_rules_say_so(rn
     np.testing.assert_array_equal(strict.makespan_s[known], published.makespan_s[known])
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances, st.sampled_from([COMPLETE, REFERENCE]))
 def test_a_configuration_alone_takes_what_it_takes_among_others(
     rng: random.Random, rules: MakespanRules
@@ -290,7 +290,7 @@ def test_a_configuration_alone_takes_what_it_takes_among_others(
     np.testing.assert_array_equal(alone.split_s[0], together.split_s[row])
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(instances, st.sampled_from([COMPLETE, REFERENCE]))
 def test_the_parts_of_a_makespan_add_up(rng: random.Random, rules: MakespanRules) -> None:
     workflow, catalog = random_workflow(rng, 4), random_catalog(rng, shared=1)

@@ -28,7 +28,7 @@ from tests.support.plain_makespan import Run, TimesCells, complete_run, referenc
 from tests.support.plain_table import UNKNOWN, CompleteTable, ReferenceTable, table_of
 
 CLOSE = 1e-9
-CHUNKS, INSTANCES, LAYOUTS = 4, 75, 7
+CHUNKS, INSTANCES, LAYOUTS = 3, 70, 7
 
 
 def seeds(chunk: int) -> range:

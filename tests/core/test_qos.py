@@ -137,7 +137,7 @@ def test_a_request_survives_json(request: QoSRequest) -> None:
     assert QoSRequest.parse(json.loads(json.dumps(request.to_json()))) == request
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(
     st.dictionaries(
         st.sampled_from(["deadline_s", "max_nodes", "allow", "exclude", "pin", "objective"]),

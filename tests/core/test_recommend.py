@@ -108,7 +108,7 @@ def cases(seed: int, rules: MakespanRules) -> Iterator[tuple[Model, QoSRequest]]
     yield from ((model, random_request(rng, model)) for _ in range(4))
 
 
-@settings(max_examples=50)
+@settings(max_examples=35)
 @given(seeds, st.sampled_from([COMPLETE, REFERENCE]))
 def test_the_answer_is_the_best_of_all_configurations(seed: int, rules: MakespanRules) -> None:
     for model, request in cases(seed, rules):
@@ -132,7 +132,7 @@ def test_the_answer_is_the_best_of_all_configurations(seed: int, rules: Makespan
         assert set(answer.answer["slack"]) == set(asked(request))
 
 
-@settings(max_examples=50)
+@settings(max_examples=35)
 @given(seeds, st.sampled_from([COMPLETE, REFERENCE]))
 def test_what_binds_are_the_smallest_sets_that_make_the_request_feasible(
     seed: int, rules: MakespanRules
@@ -175,7 +175,7 @@ def test_the_size_of_the_blocks_does_not_matter(
 ) -> None:
     # Times of whole seconds tie often, also across blocks.
     rng = random.Random(6)
-    models = [random_model(rng, COMPLETE, unknown=0.05) for _ in range(8)]
+    models = [random_model(rng, COMPLETE, unknown=0.05) for _ in range(5)]
     for scale in (scale for model in models for scale in model.scales):
         for name in ("read", "write", "compute", "stage_in", "stage_out"):
             seconds = getattr(scale.times, name).seconds

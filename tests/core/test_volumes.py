@@ -124,7 +124,7 @@ def test_who_wrote_a_file_outweighs_who_is_said_to_have() -> None:
     assert mib(("stack", "report"), said) == 7
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32).map(random.Random))
 def test_repeated_rows_in_any_order_do_not_multiply(rng: random.Random) -> None:
     rows = TRACE.frame.to_dict("records")
