@@ -24,7 +24,7 @@ COMMANDS = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "-s"),
 }
-START_LIMIT_S = 180.0
+START_LIMIT_S = 300.0  # a busy machine takes minutes for what an idle one does in ten seconds
 STOP_GRACE_S = 30.0
 
 # What each part is called in Airflow's health report.
