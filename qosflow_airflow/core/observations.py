@@ -32,7 +32,8 @@ COLUMNS: dict[str, str] = {
 operation in all its files; ``file_bytes`` what it moved in this file and ``file_size_bytes`` how large the
 file is (both NaN where the trace does not say); ``access_bytes`` the mean size of an access; ``io_s`` the
 task's seconds in this operation; ``tasks`` the stage's instances; ``nodes`` the run's node count;
-``compute_s``, ``start_s`` and ``end_s`` NaN where not known; ``tier`` the storage type that the trace names.
+``io_s``, ``compute_s``, ``start_s`` and ``end_s`` NaN where not known; ``tier`` the storage type that the
+trace names.
 """
 
 

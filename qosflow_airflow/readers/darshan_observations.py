@@ -23,7 +23,7 @@ IDLE = "records of files in which nothing was moved"
 ABSENT = "records without counters"
 SHARED = "records of all ranks together, which are split evenly: who moved what is not known"
 UNTIMED = "transfers with bytes but no seconds: their time is not known"
-UNCOUNTED = "transfers with bytes but no number of accesses: their access size is not known"
+UNCOUNTED = "transfers with bytes but no number of accesses, which count as one access"
 PARTIAL = "kinds of records that are incomplete, as Darshan ran out of memory for them"
 LONGER = "ranks whose I/O took longer than the run: how long they computed is not known"
 MIXED = "files that a rank moved through POSIX and STDIO, taken together"
@@ -156,7 +156,7 @@ def _add_record(record: DarshanRecord, tasks: Sequence[_Task], counts: _Counts) 
             transfer = task.transfers.setdefault((operation, record.file), _Transfer())
             counts.flagged[MIXED] += transfer.bytes > 0
             transfer.bytes += size_bytes * share
-            transfer.accesses += max(0, accesses) * share
+            transfer.accesses += max(1, accesses) * share
             transfer.seconds += max(0.0, seconds) * share
             task.io_s += max(0.0, seconds) * share
 

@@ -52,7 +52,7 @@ def read_observations_csv(file: str | Path | SourceFile) -> IOObservations:
     operation in all of its files, repeated on each of them: sum ``volume_bytes`` once per stage, task and
     operation. ``fileBytes`` (bytes moved in this file), ``fileSizeBytes`` (how large it is),
     ``computeSeconds``, ``startTime`` and ``endTime`` (seconds since the epoch) may be absent or blank.
-    ``prevTask`` of a write says nothing about its producer.
+    A blank ``totalTime`` is not known. ``prevTask`` of a write says nothing about its producer.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _columns(table: CsvTable) -> dict[str, object]:
         "file_size_bytes": _optional(table, "fileSizeBytes", MAX_BYTES),
         "access_bytes": table.numbers("transferSize", low=0, high=MAX_BYTES),
         "accesses": table.numbers("opCount", low=0, high=MAX_ACCESSES),
-        "io_s": table.numbers("totalTime", low=0, high=MAX_SECONDS),
+        "io_s": table.numbers("totalTime", low=0, high=MAX_SECONDS, blank=True),
         "tasks": table.whole("numTasks"),
         "nodes": table.whole("numNodes"),
         "compute_s": _optional(table, "computeSeconds", MAX_SECONDS),
