@@ -8,13 +8,19 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 
 from qosflow_airflow import cli
+from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules
+from qosflow_airflow.core.model import Model, ScaleModel
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.recommend import recommend
 from qosflow_airflow.get_provider_info import get_provider_info
 from qosflow_airflow.readers import bundle, observations_csv, rates_csv, tiers_yaml, transfer_times_csv
 from tests.docs.pages import ROOT, read_page, read_pages
+from tests.support.small_model import small_catalog, small_workflow, stage_times
 
 DOCS = ROOT / "docs"
 
@@ -91,12 +97,15 @@ def test_every_command_and_option_is_described() -> None:
     described = {word for _, span in page.spans() for word in re.split(r"[ =\[\]|(),]+", span)}
     names = {name for name, _ in all_parsers(cli.parser())}
     headings = {text.lstrip("# ").strip("`") for _, text in page.prose if text.startswith("#")}
-    assert names - {"qosflow", "qosflow db", "qosflow profile"} <= headings
+    groups = {name for name, parser in all_parsers(cli.parser()) if commands_of(parser)}
+    missing = sorted(names - groups - headings)
+    assert not missing, "give each a section in docs/command-line.md"
     options = {option for _, parser in all_parsers(cli.parser()) for option in options_of(parser)} - {
         "-h",
         "--help",
     }
-    assert options <= described
+    missing = sorted(options - described)
+    assert not missing, "describe them in docs/command-line.md"
 
 
 def test_the_commands_of_setup_are_those_of_its_help() -> None:
@@ -130,6 +139,35 @@ def test_every_parameter_of_the_operators_is_described() -> None:
         parameters = set(inspect.signature(operator.__init__).parameters) - {"self", "kwargs"}
         assert parameters <= code_of("operator.md"), operator.__name__
         assert operator.__name__ in code_of("operator.md")
+
+
+@pytest.mark.parametrize("deadline_s", [None, 0.1])
+def test_every_field_of_an_answer_is_described(deadline_s: float | None) -> None:
+    workflow, catalog = small_workflow(), small_catalog({"disk": "/disk", "ram": "/ram"})
+    model = Model(workflow, catalog, COMPLETE, (ScaleModel(1, stage_times(workflow, catalog, 1)),))
+    answer = recommend(model, QoSRequest(deadline_s=deadline_s)).answer
+    assert answer["status"] == ("feasible" if deadline_s is None else "infeasible")
+    names = {*answer, *(answer.get("nearest") or {}), *(answer.get("split_s") or {})}
+    missing = sorted(names - code_of("command-line.md"))
+    assert not missing, "describe them in docs/command-line.md"
+
+
+def test_every_rule_of_a_makespan_is_described() -> None:
+    assert {field.name for field in fields(MakespanRules)} - {"name"} <= code_of("makespan-rules.md")
+
+
+def test_the_rooms_of_the_architecture_are_those_of_the_package() -> None:
+    page = read_page(DOCS / "architecture.md")
+    package = ROOT / "qosflow_airflow"
+    rows = [text for _, text in page.prose if text.startswith("| `")]
+    # The first cell of a row names rooms (with a slash or an ending) or modules of the core.
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    rooms = {name for name in named if name.endswith(("/", ".py"))}
+    found = {f"{path.name}/" for path in package.iterdir() if any(path.glob("*.py"))}
+    found |= {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert rooms == found
+    modules = {path.stem for path in (package / "core").glob("*.py")}
+    assert named - rooms <= modules
 
 
 def test_every_file_and_column_of_a_bundle_is_described() -> None:
