@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from qosflow_airflow.cli.exit_codes import OK
@@ -107,9 +108,18 @@ def summary(rows: Sequence[ProfileRow]) -> list[tuple[str, ...]]:
 
 def cache_notice(rows: Sequence[ProfileRow]) -> str:
     """Return what the page cache did to the reads."""
-    cached = sum(row.cached for row in rows)
-    reads = sum(row.point.operation == "read" for row in rows)
+    reads = [row for row in rows if row.point.operation == "read"]
+    device = {row.point.where for row in reads if row.point.direct}
+    ratios = [
+        f"{tier} {_median(reads, tier, direct=False) / _median(reads, tier, direct=True):,.1f} times"
+        for tier in sorted(device)
+    ]
     return (
-        f"measure: {cached} of {reads} reads found their data in the page cache, as a task does that reads "
-        "on the node that wrote; they are marked cached. What a device gives is in the direct rates"
+        f"measure: {sum(row.cached for row in reads)} of {len(reads)} reads found their data in the page "
+        "cache, as a task does that reads on the node that wrote; they are marked cached"
+        + (f". Beside the rate of the device: {', '.join(ratios)}" if ratios else "")
     )
+
+
+def _median(reads: Sequence[ProfileRow], tier: str, *, direct: bool) -> float:
+    return median(row.mib_s for row in reads if row.point.where == tier and row.point.direct == direct)

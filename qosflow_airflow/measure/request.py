@@ -26,6 +26,10 @@ def parse_tiers(given: Sequence[str]) -> dict[str, Path]:
         name, equals, path = (part.strip() for part in text.partition("="))
         if not (name and equals and path):
             raise MeasurementError(f"{text!r} does not name a tier and its folder", cure="Write NAME=PATH.")
+        if not name.isprintable():
+            raise MeasurementError(
+                f"{name!r} cannot be the name of a tier", cure="Use characters that print."
+            )
         if name in tiers:
             raise MeasurementError(f"tier {name!r} is given twice", cure="Remove one of them.")
         same = [other for other, folder in tiers.items() if folder.resolve() == Path(path).resolve()]
@@ -88,6 +92,12 @@ def check_output(path: Path) -> None:
     """Raise a :class:`MeasurementError` where the profile could not be written: before time is spent."""
     if path.is_dir():
         raise MeasurementError("is a folder", source=path, cure="Name a file in it, as in profile.csv.")
+    if path.name == "profile.csv" and path.with_name("profile.json").exists():
+        raise MeasurementError(
+            "would stand beside profile.json, and a bundle holds one of them",
+            source=path,
+            cure="Remove profile.json, or give another folder.",
+        )
     if not path.parent.is_dir():
         raise MeasurementError("there is no such folder", source=path.parent, cure="Create it.")
     if not os.access(path.parent, os.W_OK):

@@ -33,7 +33,7 @@ def read_fio_json(documents: Iterable[Node], source: str, mounts: Mounts) -> Sto
     A job's tier is that of its ``directory`` or ``filename``, or the one that it is named after (``disk``, or
     ``disk-`` and more). The processes of a job are one row: all bytes, in the time of the slowest. The
     access size is the mean one. ``cached`` marks what went through the page cache and may have stopped there:
-    writes that were not synced, reads whose cache was not dropped.
+    writes that were not synced, reads whose cache was not dropped or that began again.
 
     Raises
     ------
@@ -116,7 +116,10 @@ def _transfer(jobs: list[_Job], operation: str, tier: str) -> Transfer:
     accesses = sum(job.amount(operation, "total_ios", MAX_BYTES) for job in jobs)
     runtime_ms = max(job.amount(operation, "runtime", 1000 * MAX_SECONDS) for job in jobs)
     direct = first.flag("direct") or first.options.get("buffered") == "0"
-    fresh = any(map(first.flag, _SYNCED)) if operation == "write" else first.options.get("invalidate") != "0"
+    # A file that is read again and again comes from the cache, whatever was dropped at first.
+    again = first.flag("time_based") or first.options.get("loops", "1") != "1"
+    dropped = first.options.get("invalidate") != "0" and not again
+    fresh = any(map(first.flag, _SYNCED)) if operation == "write" else dropped
     return Transfer(
         operation=operation,
         tier=tier,

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from qosflow_airflow.cli import BAD_INPUT, OK, main
+from qosflow_airflow.cli.profile_measure import cache_notice
 from qosflow_airflow.exceptions import MeasurementError
 from qosflow_airflow.measure import fio
+from qosflow_airflow.measure.points import MIB, Point, ProfileRow
 from qosflow_airflow.measure.request import parse_jobs, parse_tiers
 from qosflow_airflow.readers.rates_csv import read_rates_csv
 
@@ -58,6 +60,7 @@ def test_a_profile_is_written_and_shown(
         (["--tier", "a-b=.", "--output", "p.csv"], "without a hyphen"),
         (["--tier", "a=.", "--output", "."], "is a folder. Name a file in it"),
         (["--tier", "a=.", "--output", "none/p.csv"], "none: there is no such folder"),
+        (["--tier", "a\x07=.", "--output", "p.csv"], "cannot be the name of a tier"),
         (["--tier", "a=.", "--budget-s", "nan", "--output", "p.csv"], "the budget is 'nan'"),
         (["--tier", "a=.", "--budget-s", "0", "--output", "p.csv"], "Give seconds above 0"),
         (["--tier", "a=.", "--jobs", "1,0", "--output", "p.csv"], "the jobs are '1,0'"),
@@ -75,6 +78,25 @@ def test_wrong_arguments_are_said_before_anything_is_measured(
     assert _measure(*arguments) == BAD_INPUT
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_does_not_stand_beside_another(
+    disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "profile.json").write_text("{}")
+    assert _measure("--tier", f"disk={disk}", "--output", tmp_path / "profile.csv") == BAD_INPUT
+    assert "would stand beside profile.json" in capsys.readouterr().err
+
+
+def test_what_the_page_cache_does_is_said() -> None:
+    def read(mib_s: float, *, direct: bool) -> ProfileRow:
+        point = Point("read", "disk", "disk", MIB, MIB, 1, direct=direct)
+        return ProfileRow(point, MIB, 1 / mib_s, cached=not direct)
+
+    said = cache_notice([read(100, direct=True), read(300, direct=True), read(1000, direct=False)])
+    assert said.startswith("measure: 1 of 3 reads")
+    assert said.endswith("Beside the rate of the device: disk 5.0 times")
+    assert "device" not in cache_notice([read(1000, direct=False)])
 
 
 def test_without_fio_it_is_said_and_with_it_demanded_refused(

@@ -62,6 +62,17 @@ def test_fio(data: Path) -> None:
     assert all("{" in lines[line - 1] for line in rates.frame.index)
 
 
+@pytest.mark.parametrize(
+    "options", [{"invalidate": "0"}, {"time_based": ""}, {"time_based": "1"}, {"loops": "3"}]
+)
+def test_reads_that_fio_may_serve_from_memory_are_marked(
+    changed: Callable[..., Path], options: dict[str, str]
+) -> None:
+    frame = read_rates(changed("fio.json", lambda c: c["global options"].update(options)), MOUNTS).frame
+    assert frame.loc[frame["operation"] == "read", "cached"].all()
+    assert not frame.loc[frame["direct"], "cached"].any()
+
+
 def test_ior(data: Path) -> None:
     rates = read_rates(data / "benchmarks" / "ior.json", MOUNTS)
     frame = rates.frame
