@@ -28,6 +28,7 @@ def read_readme() -> str:
 INSTALL_REQUIRES = [
     "apache-airflow>=3.1.1,<4",  # operators, hooks, plugin and Dags; human-in-the-loop came with 3.1
     "apache-airflow-providers-cncf-kubernetes",  # the production Dags run their stages as pods
+    "apache-airflow-providers-common-compat",  # exceptions under one name on every supported Airflow
     "apache-airflow-providers-standard",  # BashOperator: the example Dags run their stages as local processes
     "fastapi",  # the pages' routes; Airflow's own web server is made with it
     "Jinja2",  # the pages' templates
