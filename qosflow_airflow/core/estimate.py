@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
 
 import numpy as np
 
-from qosflow_airflow.core.profile import RateQuery, StorageProfile
+from qosflow_airflow.core.profile import RateEstimate, RateQuery, StorageProfile
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import Provenance, StageTimes, blank_tables
 from qosflow_airflow.core.volumes import TracedVolumes
@@ -89,30 +91,61 @@ class _Estimator:
         times = StageTimes(self.nodes, names, tiers, edges, **tables, edge_bytes=None, output_bytes=None)
         return with_volumes(times, self.workflow, self.volumes)
 
+    @cached_property
+    def _rates(self) -> dict[RateQuery, RateEstimate]:
+        """Every rate that the tables need, asked together: each distinct one is computed once."""
+        tiers = self.catalog.names
+        queries = [
+            self._io_query(stage, operation, tier)
+            for stage in self.workflow.stages
+            for operation in ("read", "write")
+            for tier in tiers
+        ]
+        queries += [
+            self._copy_query(edge, *pair) for edge in self.workflow.edges for pair in product(tiers, tiers)
+        ]
+        asked = list(dict.fromkeys(query for query in queries if query is not None))
+        return dict(zip(asked, self.profile.rates_of(asked), strict=True))
+
     def _io(self, stage: Stage, operation: str, tier: str) -> _Time:
         if not self.volumes.traced(stage.name):
             return _UNKNOWN
-        volume = self.volumes.volume(stage.name, operation)
-        if volume is None or volume.volume_bytes == 0:
+        query = self._io_query(stage, operation, tier)
+        if query is None:
             return _FREE
+        found = self._rates[query]
+        return query.volume_bytes / MIB / found.mib_s, found.provenance, int(query.tasks_per_node)
+
+    def _io_query(self, stage: Stage, operation: str, tier: str) -> RateQuery | None:
+        """Return the transfer of all tasks of a stage together; none where nothing is known to move."""
+        volume = self.volumes.volume(stage.name, operation) if self.volumes.traced(stage.name) else None
+        if volume is None or volume.volume_bytes == 0:
+            return None
         name = self.catalog.tier(tier).profile_name
         at_once = self.catalog.node.tasks_at_once(stage.tasks_per_node(self.nodes))
-        estimate = self.profile.rate(
-            RateQuery(operation, name, name, self.nodes, at_once, volume.access_bytes, volume.volume_bytes)
-        )
-        return volume.volume_bytes / MIB / estimate.mib_s, estimate.provenance, at_once
+        return RateQuery(operation, name, name, self.nodes, at_once, volume.access_bytes, volume.volume_bytes)
 
     def _copy(self, edge: Edge, source: str, destination: str) -> _Time:
-        stage = self.workflow.stage(edge.producer if edge.producer != INITIAL_DATA else edge.consumer)
-        if not self.volumes.traced(stage.name):
+        if not self.volumes.traced(self._copied_by(edge).name):
             return _UNKNOWN
-        moved_bytes = self.volumes.edge_bytes(edge)
-        if not moved_bytes:
+        query = self._copy_query(edge, source, destination)
+        if query is None:
             return _FREE
-        share_bytes = moved_bytes / min(self.nodes, stage.tasks)
+        found = self._rates[query]
+        return query.volume_bytes / MIB / found.mib_s, found.provenance, 1
+
+    def _copy_query(self, edge: Edge, source: str, destination: str) -> RateQuery | None:
+        """Return the transfer of one node's share of an edge; none where nothing is known to move."""
+        stage = self._copied_by(edge)
+        moved_bytes = self.volumes.edge_bytes(edge) if self.volumes.traced(stage.name) else None
+        if not moved_bytes:
+            return None
         names = (self.catalog.tier(source).profile_name, self.catalog.tier(destination).profile_name)
-        estimate = self.profile.rate(RateQuery("copy", *names, self.nodes, 1, COPY_ACCESS_BYTES, share_bytes))
-        return share_bytes / MIB / estimate.mib_s, estimate.provenance, 1
+        share_bytes = moved_bytes / min(self.nodes, stage.tasks)
+        return RateQuery("copy", *names, self.nodes, 1, COPY_ACCESS_BYTES, share_bytes)
+
+    def _copied_by(self, edge: Edge) -> Stage:
+        return self.workflow.stage(edge.producer if edge.producer != INITIAL_DATA else edge.consumer)
 
     def _compute(self, stage: Stage) -> _Time:
         known = self.volumes.compute(stage.name)

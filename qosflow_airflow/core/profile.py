@@ -58,8 +58,6 @@ class RateEstimate(NamedTuple):
 
 
 INTERVAL = 0.9
-REACH = math.log(10.0)
-"""A fitted rate is extrapolated one order of magnitude beyond the measured range of an axis, no further."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +126,7 @@ class StorageProfile:
         if self.model is None or key not in self.model.rates:
             rates = [math.exp(_interpolate(points, log_rates, point)) for point in asked]
             return [RateEstimate(*pair) for pair in zip(rates, provenances, strict=True)]
-        near = np.clip(asked, low - REACH, high + REACH)
-        log_rate, half, classes = self.model.estimate(key, near, INTERVAL)
+        log_rate, half, classes = self.model.estimate(key, asked, INTERVAL)
         columns = (np.exp(log_rate), provenances, np.exp(log_rate - half), np.exp(log_rate + half), classes)
         return [
             RateEstimate(float(rate), provenance, float(least), float(most), QueryClass(str(name)))

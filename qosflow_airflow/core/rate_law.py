@@ -26,8 +26,8 @@ DOUBT_FLOOR = 0.03
 class RatePoints(NamedTuple):
     """Design points and the runs that measured them, all as natural logarithms.
 
-    ``points`` is n x 4 (nodes, tasks per node, access and volume bytes), ``log_rates`` the median of the MiB/s
-    of each point's runs and ``repeats`` their number; ``runs`` is m x 2, the point and the MiB/s of each run.
+    ``points`` is n x 4 (nodes, tasks per node, access and volume bytes), ``log_rates`` the median MiB/s of
+    each point's runs and ``repeats`` their number; ``runs`` is m x 2, the point and the MiB/s of each run.
     """
 
     points: FloatArray

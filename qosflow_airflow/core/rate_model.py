@@ -35,6 +35,8 @@ FOLDS = 5
 AXIS_COUNT = 4
 MAX_SCORES = 400
 FORMAT = 1
+REACH = float(np.log(10.0))
+"""A fitted rate is extrapolated one order of magnitude beyond the measured range of an axis, no further."""
 _TOLERANCE = 1e-6
 
 
@@ -61,6 +63,11 @@ class FittedRate:
     high: FloatArray
     scores: FloatArray
 
+    def near(self, queries: FloatArray) -> FloatArray:
+        """Return queries moved to within reach, and to the only level of an axis that was not varied."""
+        reach = np.where(self.high > self.low, REACH, 0.0)
+        return np.clip(queries, self.low - reach, self.high + reach)
+
     def classes(self, queries: FloatArray) -> NDArray[np.str_]:
         """Return the :class:`QueryClass` of each query (n x 4, log)."""
         inside = ((queries >= self.low - _TOLERANCE) & (queries <= self.high + _TOLERANCE)).all(axis=1)
@@ -85,7 +92,7 @@ class RateModel:
     ) -> tuple[FloatArray, FloatArray, NDArray[np.str_]]:
         """Return log MiB/s, the half-width of its interval (log) and the class, per query (n x 4, log)."""
         fitted = self.rates[key]
-        log_rate, doubt = fitted.law(queries)
+        log_rate, doubt = fitted.law(fitted.near(queries))
         classes = fitted.classes(queries)
         factor = np.empty(len(queries))
         for name in np.unique(classes):
