@@ -53,9 +53,10 @@ class Page:
 
     def links(self) -> Iterator[tuple[int, str]]:
         """Yield the targets of links and images, with their line."""
-        for line, text in self.prose:
-            for found in _LINK.finditer(_SPAN.sub("", text)):
-                yield line, found["target"] or found["image"]
+        text = "\n".join(_SPAN.sub("", text) for _, text in self.prose)
+        lines = [line for line, _ in self.prose]
+        for found in _LINK.finditer(text):
+            yield lines[text.count("\n", 0, found.start())], found["target"] or found["image"]
 
     def anchors(self) -> set[str]:
         """Return the anchors of the headings, as GitHub makes them."""
