@@ -29,6 +29,8 @@ from qosflow_airflow.core.model import Model, ScaleModel
 from qosflow_airflow.core.observations import IOObservations
 from qosflow_airflow.core.policies import policy_qualities
 from qosflow_airflow.core.profile import StorageProfile
+from qosflow_airflow.core.rate_checks import check_rates
+from qosflow_airflow.core.rate_model import RateModel, fit_rates
 from qosflow_airflow.core.rates import StorageRates
 from qosflow_airflow.core.regions import RegionSet, fit_regions
 from qosflow_airflow.core.scaling import check_scale
@@ -108,6 +110,8 @@ def open_build(
         "sources": sorted(parts),
     }
     _put_json(store, build_id, "plan", None, plan)
+    if "rates" in parts:
+        parts["rates"] = _put_profile(store, build_id, StorageRates(parts["rates"]))
     for kind, frame in parts.items():
         _put_frame(store, build_id, kind, None, frame)
     return OpenedBuild(build_id, workflow.name, scales)
@@ -139,7 +143,8 @@ def estimate(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
         times = with_volumes(times, plan.workflow, volumes) if volumes else times
     else:
         assert volumes is not None  # open_build refuses a bundle that has neither
-        profile = StorageProfile(StorageRates(_get_frame(store, build_id, "rates")))
+        fitted = RateModel.from_bytes(store.part(build_id, "profile"))
+        profile = StorageProfile(StorageRates(_get_frame(store, build_id, "rates")), fitted)
         times = estimate_stage_times(plan.workflow, plan.catalog, volumes, profile, nodes)
     _put_json(store, build_id, "stage_times", str(nodes), times.to_json())
     return {"build_id": build_id, "nodes": nodes, "compute_known": times.compute_known}
@@ -324,6 +329,15 @@ def _spm_transfer_table(bundle: Bundle, catalog: TierCatalog) -> TransferTable:
             cure="Add observations.csv and profile.csv, or leave the estimator out.",
         )
     return spm_transfer_table(bundle.workflow, catalog, bundle.observations, bundle.rates)
+
+
+def _put_profile(store: Store, build_id: str, rates: StorageRates) -> pd.DataFrame:
+    """Check rates, fit them once for all scales, and return those that passed."""
+    checked = check_rates(rates)
+    model = fit_rates(StorageProfile(checked.rates).points())
+    _put_json(store, build_id, "rate_checks", None, checked.report.to_json())
+    store.put_part(build_id, "profile", None, model.to_bytes(), ARRAYS)
+    return checked.rates.frame
 
 
 def _check_size(workflow: Workflow, catalog: TierCatalog, rules: MakespanRules) -> None:
