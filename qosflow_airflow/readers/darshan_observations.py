@@ -12,9 +12,9 @@ import pandas as pd
 
 from qosflow_airflow.core.observations import COLUMNS, IOObservations
 from qosflow_airflow.exceptions import MeasurementError
-from qosflow_airflow.readers.completeness import CompletenessReport
 from qosflow_airflow.readers.darshan_log import ALL_RANKS, DarshanLog, DarshanRecord, read_darshan_logs
 from qosflow_airflow.readers.rate_rows import Mounts, innermost
+from qosflow_airflow.readers.trace_report import TraceReport
 
 STREAMS = frozenset({"<STDIN>", "<STDOUT>", "<STDERR>"})
 
@@ -56,7 +56,7 @@ class _Task:
 
 def read_darshan_observations(
     stages: Mapping[str, Sequence[str | Path]], *, nodes: int, mounts: Mounts | None = None
-) -> tuple[IOObservations, CompletenessReport]:
+) -> tuple[IOObservations, TraceReport]:
     """Return what the logs of each stage say, each rank of a log being a task.
 
     Parameters
@@ -92,7 +92,7 @@ def read_darshan_observations(
     frame["tier"] = [innermost(file, mounts or {}) or "" for file in frame["file"]]
     observations = IOObservations(frame[list(COLUMNS)])
     source = ", ".join(str(path) for path in paths[:3]) + (" and more" if len(paths) > 3 else "")
-    return observations, CompletenessReport(source, len(rows), counts.dropped, counts.flagged, UNKNOWN)
+    return observations, TraceReport(source, len(rows), counts.dropped, counts.flagged, UNKNOWN)
 
 
 @dataclass

@@ -14,9 +14,9 @@ import pandas as pd
 from qosflow_airflow.core.observations import COLUMNS, IOObservations
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Stage, Workflow
 from qosflow_airflow.exceptions import MeasurementError
-from qosflow_airflow.readers.completeness import CompletenessReport
 from qosflow_airflow.readers.files import SourceFile
 from qosflow_airflow.readers.stages import MAX_NAME_LENGTH
+from qosflow_airflow.readers.trace_report import TraceReport
 from qosflow_airflow.readers.wfformat_json import Instance, InstanceTask, read_wfformat_json
 
 ACCESS_BYTES = 1 << 20
@@ -44,7 +44,7 @@ _NUMBER = re.compile(r"[_-](?:ID)?\d+$")
 
 def read_wfformat(
     file: str | Path | SourceFile, *, nodes: int | None = None, access_bytes: int = ACCESS_BYTES
-) -> tuple[Workflow, IOObservations | None, CompletenessReport]:
+) -> tuple[Workflow, IOObservations | None, TraceReport]:
     """Return the workflow, the observations where sizes are given, and the report.
 
     A stage is the tasks of one category, or of one name without the number at its end. Tasks of a stage that
@@ -83,7 +83,7 @@ def read_wfformat(
         frame["tasks"] = frame["stage"].map({stage.name: stage.tasks for stage in workflow.stages})
         observations = IOObservations(frame[list(COLUMNS)])
     unknown = UNKNOWN if instance.makespan_s > 0 else (*UNKNOWN, "the makespan; the file has none, or 0 s")
-    return workflow, observations, CompletenessReport(instance.source, len(rows), dropped, flagged, unknown)
+    return workflow, observations, TraceReport(instance.source, len(rows), dropped, flagged, unknown)
 
 
 def _machines(instance: Instance) -> int:

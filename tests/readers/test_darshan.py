@@ -13,9 +13,9 @@ import pytest
 from qosflow_airflow.core.observations import COLUMNS, IOObservations
 from qosflow_airflow.exceptions import BundleError, MeasurementError
 from qosflow_airflow.readers import darshan_log, darshan_observations
-from qosflow_airflow.readers.completeness import CompletenessReport
 from qosflow_airflow.readers.darshan_log import DarshanLog, DarshanRecord, read_darshan_logs
 from qosflow_airflow.readers.darshan_observations import read_darshan_observations
+from qosflow_airflow.readers.trace_report import TraceReport
 
 MIB = 2.0**20
 LOGS = {
@@ -38,7 +38,7 @@ def library() -> Path:
     return Path(spec.origin).parent
 
 
-Imported = tuple[IOObservations, CompletenessReport]
+Imported = tuple[IOObservations, TraceReport]
 
 
 @pytest.fixture(scope="session")

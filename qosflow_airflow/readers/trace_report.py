@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class CompletenessReport:
+class TraceReport:
     """Of one import: ``rows`` kept; counts of what was ``dropped`` and ``flagged`` by reason.
 
     ``unknown`` says what this kind of file does not tell, and what stands instead.
