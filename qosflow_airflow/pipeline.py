@@ -33,7 +33,7 @@ from qosflow_airflow.core.rate_checks import check_rates
 from qosflow_airflow.core.rate_model import RateModel, fit_rates
 from qosflow_airflow.core.rates import StorageRates
 from qosflow_airflow.core.regions import RegionSet, fit_regions
-from qosflow_airflow.core.scaling import check_scale
+from qosflow_airflow.core.scaling import ScalingRules, check_scale, scaled, scaled_workflow
 from qosflow_airflow.core.scaling import project as project_observations
 from qosflow_airflow.core.space import MAX_LAYOUTS, ConfigurationSpace
 from qosflow_airflow.core.spm_estimate import spm_transfer_table
@@ -95,6 +95,9 @@ def open_build(
     workflow = found.workflow
     if options.name:
         workflow = Workflow(options.name, workflow.stages, workflow.description)
+    _check_scaling(found, options)
+    rules = found.scaling or ScalingRules()
+    workflow = scaled_workflow(workflow, options.scale, rules)
     catalog = _catalog(found)
     scales = _scales(found, options)
     parts = _input_parts(found, options, catalog)
@@ -108,6 +111,7 @@ def open_build(
         "rules": options.rules.name,
         "scales": list(scales),
         "sources": sorted(parts),
+        "extrapolated": rules.extrapolated(options.scale),
     }
     _put_json(store, build_id, "plan", None, plan)
     if "rates" in parts:
@@ -146,6 +150,7 @@ def estimate(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
         fitted = RateModel.from_bytes(store.part(build_id, "profile"))
         profile = StorageProfile(StorageRates(_get_frame(store, build_id, "rates")), fitted)
         times = estimate_stage_times(plan.workflow, plan.catalog, volumes, profile, nodes)
+    times = times.as_extrapolated() if plan.extrapolated else times
     _put_json(store, build_id, "stage_times", str(nodes), times.to_json())
     return {"build_id": build_id, "nodes": nodes, "compute_known": times.compute_known}
 
@@ -253,6 +258,7 @@ class _Plan:
     rules: MakespanRules
     scales: tuple[int, ...]
     sources: frozenset[str]
+    extrapolated: bool = False
 
     @classmethod
     def read(cls, store: Store, build_id: str) -> _Plan:
@@ -263,6 +269,7 @@ class _Plan:
             rules_named(plan["rules"]),
             tuple(plan["scales"]),
             frozenset(plan["sources"]),
+            bool(plan.get("extrapolated", False)),
         )
 
     def makespans(self, store: Store, build_id: str, nodes: int) -> MakespanModel:
@@ -280,6 +287,25 @@ def _assemble(store: Store, build_id: str) -> Model:
         fitted = RegionSet.from_json(found) if found["regions"] else None
         scales.append(ScaleModel(nodes, times, fitted, found["quality"]))
     return Model(plan.workflow, plan.catalog, plan.rules, tuple(scales), build.inputs, build.options)
+
+
+def _check_scaling(bundle: Bundle, options: BuildOptions) -> None:
+    """Refuse another scale where nothing says what it changes."""
+    if options.scale.observed:
+        return
+    if bundle.scaling is None:
+        raise BundleError(
+            "there are no scaling rules",
+            source=bundle.path,
+            cure="Write a scaling.yaml, or infer one from runs with `qosflow scaling infer`.",
+        )
+    estimates = bundle.observations is not None and bundle.rates is not None
+    if options.estimator != "default" or options.transfer_times or not estimates:
+        raise MeasurementError(
+            "only an estimate from observations and rates can be brought to another scale",
+            source=bundle.path,
+            cure="Add observations.csv and profile.csv, and leave the table and other estimators out.",
+        )
 
 
 def _catalog(bundle: Bundle) -> TierCatalog:
@@ -304,7 +330,10 @@ def _scales(bundle: Bundle, options: BuildOptions) -> tuple[int, ...]:
 
 def _input_parts(bundle: Bundle, options: BuildOptions, catalog: TierCatalog) -> dict[str, pd.DataFrame]:
     """Return the tables that the build needs: transfer times, or observations and rates."""
-    parts = {} if bundle.observations is None else {"observations": bundle.observations.frame}
+    parts = {}
+    if bundle.observations is not None:
+        rules = bundle.scaling or ScalingRules()
+        parts["observations"] = scaled(bundle.observations, options.scale, rules).frame
     can_estimate = bundle.observations is not None and bundle.rates is not None
     if options.estimator == "spm":
         parts["transfer_times"] = _spm_transfer_table(bundle, catalog).frame

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from qosflow_airflow import __version__
-from qosflow_airflow.cli import ask, build, database, import_traces, profile
+from qosflow_airflow.cli import ask, build, database, import_traces, profile, scaling
 from qosflow_airflow.cli.exit_codes import BAD_INPUT, INFEASIBLE, OK
 from qosflow_airflow.exceptions import QoSFlowError
 
@@ -43,5 +43,6 @@ def parser() -> argparse.ArgumentParser:
     database.add_models(commands)
     database.add_db(commands)
     profile.add_profile(commands)
+    scaling.add_scaling(commands)
     import_traces.add_import(commands)
     return top

@@ -33,6 +33,12 @@ def add_build(commands: Any) -> None:
         default="default",
         help="how observations and rates become times: spm is the published way, to compare with",
     )
+    build.add_argument(
+        "--data-scale", metavar="K", help="so many times the observed data, by scaling.yaml (default: 1)"
+    )
+    build.add_argument(
+        "--task-scale", metavar="K", help="so many times the observed tasks, by scaling.yaml (default: 1)"
+    )
     build.add_argument("--name", help="name of the workflow (default: the bundle's)")
     target = build.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", type=Path, metavar="DIR", help="write the model to this folder")
@@ -46,7 +52,7 @@ def _build(options: argparse.Namespace) -> int:
     from qosflow_airflow import pipeline
     from qosflow_airflow.core.build_options import BuildOptions
 
-    asked = ("scales", "tiers", "rules", "transfer_times", "name", "estimator")
+    asked = ("scales", "tiers", "rules", "transfer_times", "name", "estimator", "data_scale", "task_scale")
     build_options = BuildOptions.parse({name: getattr(options, name) for name in asked})
     if options.store:
         with open_store(options) as store:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, rules_named
-from qosflow_airflow.exceptions import RequestError
+from qosflow_airflow.core.scaling import DataScale
+from qosflow_airflow.exceptions import MeasurementError, RequestError
 
 ESTIMATORS = ("default", "spm")
+_LATER = ("estimator", "data_scale", "task_scale")
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class BuildOptions:
     consider, by default all of ``tiers.yaml`` or of the transfer times. ``transfer_times`` is a table of
     transfer times to use instead of an estimate from observations and rates. ``estimator`` is how these
     become times: ``default``, or ``spm`` for the published way (:mod:`~qosflow_airflow.core.spm_estimate`).
+    ``data_scale`` and ``task_scale`` are how many times the observed data and tasks the build is for.
 
     Raises
     ------
@@ -33,8 +36,19 @@ class BuildOptions:
     transfer_times: str | None = None
     name: str | None = None
     estimator: str = ESTIMATORS[0]
+    data_scale: float = 1.0
+    task_scale: float = 1.0
+
+    @property
+    def scale(self) -> DataScale:
+        """The scale of data and tasks that the build is for."""
+        return DataScale(self.data_scale, self.task_scale)
 
     def __post_init__(self) -> None:
+        try:
+            _ = self.scale
+        except MeasurementError as error:
+            raise RequestError(error.message, cure=error.cure) from None
         if self.estimator not in ESTIMATORS:
             raise RequestError(
                 f"unknown estimator {self.estimator!r}", cure=f"Use one of {', '.join(ESTIMATORS)}."
@@ -49,9 +63,7 @@ class BuildOptions:
     def parse(cls, values: Mapping[str, Any]) -> BuildOptions:
         """Build options from loosely typed values, as a trigger form or a command line gives them."""
         asked = {name: value for name, value in values.items() if value not in (None, "", [], ())}
-        if unknown := sorted(
-            set(asked) - {"scales", "tiers", "rules", "transfer_times", "name", "estimator"}
-        ):
+        if unknown := sorted(set(asked) - {"scales", "tiers", "rules", "transfer_times", "name", *_LATER}):
             raise RequestError(f"unknown options {', '.join(unknown)}")
         scales = asked.get("scales")
         tiers = asked.get("tiers")
@@ -62,6 +74,8 @@ class BuildOptions:
             transfer_times=asked.get("transfer_times"),
             name=asked.get("name"),
             estimator=str(asked.get("estimator", ESTIMATORS[0])),
+            data_scale=_number("data_scale", asked.get("data_scale", 1.0)),
+            task_scale=_number("task_scale", asked.get("task_scale", 1.0)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -73,6 +87,8 @@ class BuildOptions:
             "transfer_times": self.transfer_times,
             "name": self.name,
             "estimator": self.estimator,
+            "data_scale": self.data_scale,
+            "task_scale": self.task_scale,
         }
 
 
@@ -81,6 +97,13 @@ def _whole_numbers(value: Any) -> tuple[int, ...]:
         return tuple(int(str(part)) for part in _listed(value))
     except ValueError:
         raise RequestError(f"scales is {value!r}", cure="Give whole numbers, as in 2,5,10.") from None
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise RequestError(f"{name} is {value!r}", cure="Give a number above 0.") from None
 
 
 def _listed(value: Any) -> list[Any]:

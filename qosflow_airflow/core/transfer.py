@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -105,6 +105,16 @@ class StageTimes:
     def compute_known(self) -> bool:
         """Whether compute time is known for every stage; where it is not, it counts as 0 s."""
         return bool((self.compute.provenance < Provenance.NOT_OBSERVED).all())
+
+    def as_extrapolated(self) -> StageTimes:
+        """Return the same times, none of which counts as measured."""
+        tables = {}
+        for name in _TABLES:
+            table = getattr(self, name)
+            measured = table.provenance == Provenance.MEASURED
+            provenance = np.where(measured, np.int8(Provenance.EXTRAPOLATED), table.provenance)
+            tables[name] = replace(table, provenance=provenance)
+        return replace(self, **tables)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, the inverse of :meth:`from_json`."""

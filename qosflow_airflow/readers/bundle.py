@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qosflow_airflow.core.observations import IOObservations
 from qosflow_airflow.core.rates import StorageRates
+from qosflow_airflow.core.scaling import ScalingRules
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer_table import TransferTable
 from qosflow_airflow.core.workflow import Workflow
@@ -19,6 +20,7 @@ from qosflow_airflow.readers.files import SourceFile, read_file
 from qosflow_airflow.readers.observations_csv import read_observations_csv
 from qosflow_airflow.readers.rates import read_rates
 from qosflow_airflow.readers.roots import check_inside
+from qosflow_airflow.readers.scaling_yaml import read_scaling_yaml
 from qosflow_airflow.readers.stages_json import read_stages_json
 from qosflow_airflow.readers.tiers_yaml import read_tiers_yaml
 from qosflow_airflow.readers.transfer_times_csv import read_transfer_times_csv
@@ -33,7 +35,8 @@ TRANSFER_TIMES = "spm.csv"
 RATES = "profile.csv"
 BENCHMARKS = "profile.json"
 TIERS = "tiers.yaml"
-FILES = (WORKFLOW, STAGES, OBSERVATIONS, TRANSFER_TIMES, RATES, BENCHMARKS, TIERS)
+SCALING = "scaling.yaml"
+FILES = (WORKFLOW, STAGES, OBSERVATIONS, TRANSFER_TIMES, RATES, BENCHMARKS, TIERS, SCALING)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Bundle:
     transfer_table: TransferTable | None
     rates: StorageRates | None
     hashes: Mapping[str, str]
+    scaling: ScalingRules | None = None
 
 
 def read_bundle(
@@ -63,10 +67,10 @@ def read_bundle(
     """Read a bundle's files and check that they speak of the same stages and tiers.
 
     ``workflow.yaml`` or ``stages.json`` is required; ``observations.csv``, ``spm.csv``, ``profile.csv`` or
-    ``profile.json`` (what fio or IOR wrote, on the tiers' mounts) and ``tiers.yaml`` are optional, other
-    files are ignored. ``transfer_times`` replaces ``spm.csv``. ``tiers`` selects from ``tiers.yaml``; without
-    that file the catalog is made of these names, or else of the tiers in the transfer times. With ``roots``,
-    nothing is read that does not lie below one of them.
+    ``profile.json`` (what fio or IOR wrote, on the tiers' mounts), ``tiers.yaml`` and ``scaling.yaml`` are
+    optional, other files are ignored. ``transfer_times`` replaces ``spm.csv``. ``tiers`` selects from
+    ``tiers.yaml``; without that file the catalog is made of these names, or else of the tiers in the transfer
+    times. With ``roots``, nothing is read that does not lie below one of them.
 
     Raises
     ------
@@ -84,6 +88,7 @@ def read_bundle(
     observations = read_observations_csv(files[OBSERVATIONS]) if OBSERVATIONS in files else None
     table = read_transfer_times_csv(files[TRANSFER_TIMES]) if TRANSFER_TIMES in files else None
     declared = read_tiers_yaml(files[TIERS]) if TIERS in files else None
+    scaling = read_scaling_yaml(files[SCALING], workflow) if SCALING in files else None
     measured = _one(folder, files, RATES, BENCHMARKS)
     rates = None if measured is None else read_rates(measured, _mounts(declared))
 
@@ -100,7 +105,7 @@ def read_bundle(
         cross_checks.check_rates(rates, catalog, measured.name)
 
     hashes = {name: file.sha256 for name, file in files.items()}
-    return Bundle(folder, workflow, catalog, observations, table, rates, hashes)
+    return Bundle(folder, workflow, catalog, observations, table, rates, hashes, scaling)
 
 
 def _files(
