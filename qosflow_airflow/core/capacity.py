@@ -6,7 +6,8 @@ A copy of an input lies on the consumer's tier during the consumer's level, and 
 goes through there from one local tier to another. The outside input lay on the home tier before and takes
 nothing.
 
-A local tier holds what its fullest node holds: the share of the stage's tasks that run there. What lies on a
+A local tier holds what its fullest node holds: the share of the stage's tasks that run there, as copies are
+priced. A file that tasks on several nodes read lies on each of them and is not counted again. What lies on a
 memory tier takes the node's memory as well; what the tasks themselves take of it is not known.
 """
 
