@@ -101,6 +101,9 @@ def open_build(
     catalog = _catalog(found)
     scales = _scales(found, options)
     parts = _input_parts(found, options, catalog)
+    checked = check_rates(StorageRates(parts["rates"])) if "rates" in parts else None
+    if checked is not None:
+        parts["rates"] = checked.rates.frame
     _check_size(workflow, catalog, options.rules)
     # Who asks for it by name may stand in another folder.
     store.register_workflow(workflow.name, str(bundle.absolute()), workflow.description)
@@ -114,8 +117,10 @@ def open_build(
         "extrapolated": rules.extrapolated(options.scale),
     }
     _put_json(store, build_id, "plan", None, plan)
-    if "rates" in parts:
-        parts["rates"] = _put_profile(store, build_id, StorageRates(parts["rates"]))
+    if checked is not None:
+        _put_json(store, build_id, "rate_checks", None, checked.report.to_json())
+        model = fit_rates(StorageProfile(checked.rates).points())
+        store.put_part(build_id, "profile", None, model.to_bytes(), ARRAYS)
     for kind, frame in parts.items():
         _put_frame(store, build_id, kind, None, frame)
     return OpenedBuild(build_id, workflow.name, scales)
@@ -358,15 +363,6 @@ def _spm_transfer_table(bundle: Bundle, catalog: TierCatalog) -> TransferTable:
             cure="Add observations.csv and profile.csv, or leave the estimator out.",
         )
     return spm_transfer_table(bundle.workflow, catalog, bundle.observations, bundle.rates)
-
-
-def _put_profile(store: Store, build_id: str, rates: StorageRates) -> pd.DataFrame:
-    """Check rates, fit them once for all scales, and return those that passed."""
-    checked = check_rates(rates)
-    model = fit_rates(StorageProfile(checked.rates).points())
-    _put_json(store, build_id, "rate_checks", None, checked.report.to_json())
-    store.put_part(build_id, "profile", None, model.to_bytes(), ARRAYS)
-    return checked.rates.frame
 
 
 def _check_size(workflow: Workflow, catalog: TierCatalog, rules: MakespanRules) -> None:
