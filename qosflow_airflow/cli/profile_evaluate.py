@@ -46,14 +46,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     Errors are |ln(estimate / measured)|; their ratios are to the four-axis interpolation on the same rows.
     """
+    from qosflow_airflow.core.rate_checks import RULES, Action, check_rates
     from qosflow_airflow.core.rate_evaluation import repeat_noise, summarise
     from qosflow_airflow.core.rates import StorageRates
     from qosflow_airflow.readers.rates_csv import read_rates_csv
 
-    frame = _with_folds(read_rates_csv(options.rates).frame, options.folds)
+    rates = read_rates_csv(options.rates)
+    # As measured: a correction must not flatter. Without folds, what no rule would keep is left out.
+    dropping = check_rates(rates, without=[rule.name for rule in RULES if rule.action is not Action.DROP])
+    frame = _with_folds(rates.frame if options.folds else dropping.rates.frame, options.folds)
     all_runs = _runs(frame)
     found = summarise(_hold_out(all_runs, options.jobs))
     found["repeat_noise"] = repeat_noise(all_runs)
+    found["checks"] = check_rates(rates).report.to_json()
     found.update(_speed(StorageRates(frame)))
     print(as_json(found) if options.format == "json" else _text(found))
     return OK
@@ -152,16 +157,21 @@ def _text(found: dict[str, Any]) -> str:
     for name, split in found["splits"].items():
         numbers = (split[column] for column in ("median", "p90", "ratio_median", "ratio_p90"))
         rows.append((name, str(split["runs"]), *(figure(number) for number in numbers)))
+    rules = [("rule", "does", "rows", "factor")]
+    for rule in found["checks"]["rules"]:
+        rules.append((rule["name"], rule["action"], str(rule["rows"]), figure(rule["factor"])))
     coverage = found["coverage_90"]
     noise = found["repeat_noise"]
     return "\n".join(
         [
             table(rows),
             "",
+            table(rules),
+            "",
             f"repeats of one point differ by {figure(noise.get('median'))} / {figure(noise.get('p90'))}",
             f"90 % intervals hold {figure(coverage['grid'])} of the runs in the grid",
             f"  (half-width factor {figure(found['half_width_factor'])})",
-            f"and {figure(coverage['nodes_interior'])} at unseen node counts",
+            f"and {figure(coverage['nodes_interior']) or 'an unknown share'} at unseen node counts",
             f"fit: {found['fit_s']:.1f} s ({found['fit_cpu_s']:.1f} s of processor)",
             f"{QUERIES:,} rates: {found['predict_100k_s']:.1f} s ({found['predict_100k_cpu_s']:.1f} s)",
         ]

@@ -105,6 +105,7 @@ def test_the_command_prints_every_figure(tmp_path, capsys: pytest.CaptureFixture
         found["splits"]
     )
     assert found["splits"]["random"]["runs"] == len(rows)
+    assert found["checks"]["kept"] == len(rows)
     assert set(found["coverage_90"]) == {"grid", "nodes_interior"}
     assert min(found[name] for name in ("half_width_factor", "fit_s", "predict_100k_s")) > 0
 
