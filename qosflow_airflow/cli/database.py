@@ -65,13 +65,14 @@ def _db_upgrade(options: argparse.Namespace) -> int:
 
 
 def _db_status(options: argparse.Namespace) -> int:
-    """Say which migrations are applied and which are pending."""
+    """Say which migrations are applied, which are pending, and which this code does not know."""
     from qosflow_airflow.store import migrate
 
     status = migrate.status(database_url(options))
-    print(
-        "\n".join(
-            [f"applied {name}" for name in status.applied] + [f"pending {name}" for name in status.pending]
-        )
-    )
+    names = {
+        "applied": [step.name for step in status.applied],
+        "pending": [step.name for step in status.pending],
+        "unknown to this code": [step.name for step in status.newer],
+    }
+    print("\n".join(f"{word}: {name}" for word, found in names.items() for name in found))
     return OK

@@ -120,18 +120,23 @@ class QoSRequest:
         index = space.catalog.index
         if self.allow is not None:
             allowed = np.isin(layouts, [index[name] for name in self.allow])
-            slacks["allow"] = 0.0 - (~allowed).sum(axis=1)
+            slacks["allow"] = _minus_count(~allowed)
         if self.exclude:
             excluded = np.isin(layouts, [index[name] for name in self.exclude])
-            slacks["exclude"] = 0.0 - excluded.sum(axis=1)
+            slacks["exclude"] = _minus_count(excluded)
         if self.pin:
             stages = [space.workflow.index[stage] for stage in self.pin]
             tiers = np.array([index[tier] for tier in self.pin.values()], dtype=np.int8)
-            slacks["pin"] = 0.0 - (layouts[:, stages] != tiers).sum(axis=1)
+            slacks["pin"] = _minus_count(layouts[:, stages] != tiers)
         return slacks
 
 
 Slacks = dict[str, NDArray[np.float64]]
+
+
+def _minus_count(broken: NDArray[np.bool_]) -> FloatArray:
+    """Return minus the number of stages that break a constraint, per row; 0.0 and never -0.0."""
+    return np.asarray(0.0 - np.count_nonzero(broken, axis=1), dtype=np.float64)
 
 
 def _is_absent(value: Any) -> bool:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
-from uuid import uuid4
 
 import pytest
 
@@ -14,7 +13,15 @@ from qosflow_airflow.exceptions import NotFoundError, StoreError
 from qosflow_airflow.store.base import MAX_PART_BYTES, Part, RecommendationRecord, Store
 
 DIGEST = "ab" * 32
-NO_IDS = [str(uuid4()), "", "not-a-uuid", "'; drop table qosflow.models; --", "\x00", None, 7]
+NO_IDS = [
+    "00000000-0000-4000-8000-000000000000",
+    "",
+    "not-a-uuid",
+    "'; drop table qosflow.models; --",
+    "\x00",
+    None,
+    7,
+]
 
 
 def test_a_workflow_is_registered_and_replaced(store: Store) -> None:
