@@ -36,8 +36,8 @@ INSTALL_REQUIRES = [
     "pandas",  # measurements come as CSV tables
     "psycopg2-binary",  # the store and Airflow's metadata live in Postgres; needs no compiler
     "PyYAML",  # workflow.yaml and tiers.yaml
-    "scikit-learn",  # regions are pruned regression trees
-    "scipy",  # rank correlations and their intervals
+    "scikit-learn",  # regions are pruned regression trees; rates leave residuals to boosted trees
+    "scipy",  # storage rates are fitted by robust least squares; splits are judged by its distributions
 ]
 
 EXTRAS_REQUIRE = {

@@ -87,6 +87,27 @@ def step_task(step: Step) -> Any:
             title="Transfer times",
             description_md="A table to use instead of an estimate: a path in the bundle. Empty: none.",
         ),
+        "estimator": Param(
+            "default",
+            type="string",
+            enum=["default", "spm"],
+            title="Estimator",
+            description_md="How measurements become times: `default`, or `spm` as SPM computes them.",
+        ),
+        "data_scale": Param(
+            1.0,
+            type="number",
+            exclusiveMinimum=0,
+            title="Data scale",
+            description_md="How many times the observed data; other than 1 needs a `scaling.yaml`.",
+        ),
+        "task_scale": Param(
+            1.0,
+            type="number",
+            exclusiveMinimum=0,
+            title="Task scale",
+            description_md="How many times the observed tasks; other than 1 needs a `scaling.yaml`.",
+        ),
         "name": Param(
             None,
             type=["null", "string"],
