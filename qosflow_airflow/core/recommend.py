@@ -147,9 +147,12 @@ class _Search:
         limit = best.objective * (1 + WITHIN)
         return [candidate for candidate in self._best[()][1:] if candidate.objective <= limit]
 
-    def relaxations(self) -> list[tuple[str, ...]]:
-        """Return the smallest sets of constraints that, left out, make the request feasible."""
-        feasible = [left_out for left_out, kept in self._best.items() if left_out and kept]
+    def relaxations(self, *, keeping: str | None = None) -> list[tuple[str, ...]]:
+        """Return the smallest sets of constraints that, left out, make the request feasible.
+
+        Sets with the constraint ``keeping`` are not considered.
+        """
+        feasible = [left for left, kept in self._best.items() if left and kept and keeping not in left]
         smallest = min((len(left_out) for left_out in feasible), default=0)
         return [left_out for left_out in feasible if len(left_out) == smallest]
 
@@ -198,11 +201,12 @@ def _brief(model: Model, candidate: _Candidate) -> dict[str, Any]:
 
 
 def _infeasible(model: Model, request: QoSRequest, search: _Search) -> Infeasible:
-    relaxations = search.relaxations()
+    # A request can be changed; what does not fit cannot run, and is never proposed.
+    repairs = search.relaxations(keeping=CAPACITY)
+    relaxations = [*search.relaxations(), *repairs]
     binding = tuple(sorted({name for left_out in relaxations for name in left_out}))
     found = {left_out: best for left_out in relaxations if (best := search.best(left_out)) is not None}
-    # A request can be changed; what does not fit cannot run, and is never proposed.
-    candidates = [best for left_out, best in found.items() if CAPACITY not in left_out]
+    candidates = [found[left_out] for left_out in repairs]
     too_large = min(
         (best for left_out, best in found.items() if CAPACITY in left_out),
         key=lambda candidate: candidate[:4],

@@ -179,6 +179,16 @@ def test_a_request_that_capacity_makes_impossible_says_so() -> None:
     assert found.nearest.tiers["split"] == "nfs"
 
 
+def test_what_can_be_changed_is_proposed_although_room_alone_would_do() -> None:
+    request = QoSRequest(deadline_s=20, pin={"split": "tmpfs", "merge": "tmpfs"})
+    assert isinstance(recommend(model(catalog(tmpfs=600), 2), request), Recommendation)
+    found = recommend(model(catalog(tmpfs=1), 2), request)
+    assert isinstance(found, Infeasible)
+    assert set(found.binding) == {"capacity", "deadline_s", "pin"}
+    assert found.nearest is not None
+    assert dict(found.nearest.tiers) == {"split": "nfs", "merge": "nfs"}
+
+
 def test_nothing_fits_at_all() -> None:
     found = recommend(model(catalog(nfs=1, tmpfs=1), 1, 2), QoSRequest())
     assert isinstance(found, Infeasible)
