@@ -154,7 +154,7 @@ def estimate(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
         assert volumes is not None  # open_build refuses a bundle that has neither
         fitted = RateModel.from_bytes(store.part(build_id, "profile"))
         profile = StorageProfile(StorageRates(_get_frame(store, build_id, "rates")), fitted)
-        times = estimate_stage_times(plan.workflow, plan.catalog, volumes, profile, nodes)
+        times = estimate_stage_times(plan.workflow, plan.catalog, volumes, profile, nodes, plan.rules)
     times = times.as_extrapolated() if plan.extrapolated else times
     _put_json(store, build_id, "stage_times", str(nodes), times.to_json())
     return {"build_id": build_id, "nodes": nodes, "compute_known": times.compute_known}

@@ -13,6 +13,7 @@ from itertools import product
 
 import numpy as np
 
+from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, edges_under
 from qosflow_airflow.core.profile import RateEstimate, RateQuery, StorageProfile
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import Provenance, StageTimes, blank_tables
@@ -29,14 +30,19 @@ _UNKNOWN = (math.nan, Provenance.UNKNOWN, -1)
 
 
 def estimate_stage_times(
-    workflow: Workflow, catalog: TierCatalog, volumes: TracedVolumes, profile: StorageProfile, nodes: int
+    workflow: Workflow,
+    catalog: TierCatalog,
+    volumes: TracedVolumes,
+    profile: StorageProfile,
+    nodes: int,
+    rules: MakespanRules = COMPLETE,
 ) -> StageTimes:
     """Return the stage times at ``nodes`` for every tier of the catalog.
 
     A stage that the trace does not have is *unknown*; a traced stage without reads, without writes or without
     files on one of its edges is *not observed* there; a tier without measured rates is *unknown*.
     """
-    return _Estimator(workflow, catalog, volumes, profile, nodes).estimate()
+    return _Estimator(workflow, catalog, volumes, profile, nodes, edges_under(workflow, rules)).estimate()
 
 
 def with_volumes(times: StageTimes, workflow: Workflow, volumes: TracedVolumes) -> StageTimes:
@@ -69,9 +75,10 @@ class _Estimator:
     volumes: TracedVolumes
     profile: StorageProfile
     nodes: int
+    edges: tuple[Edge, ...]
 
     def estimate(self) -> StageTimes:
-        edges = self.workflow.edges
+        edges = self.edges
         tiers = self.catalog.names
         tables = blank_tables(len(self.workflow.stages), len(tiers), len(edges))
         for s, stage in enumerate(self.workflow.stages):
@@ -101,9 +108,7 @@ class _Estimator:
             for operation in ("read", "write")
             for tier in tiers
         ]
-        queries += [
-            self._copy_query(edge, *pair) for edge in self.workflow.edges for pair in product(tiers, tiers)
-        ]
+        queries += [self._copy_query(edge, *pair) for edge in self.edges for pair in product(tiers, tiers)]
         asked = list(dict.fromkeys(query for query in queries if query is not None))
         return dict(zip(asked, self.profile.rates_of(asked), strict=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from qosflow_airflow.core.workflow import FINAL_DATA, Edge, Workflow
 from qosflow_airflow.exceptions import RequestError
 
 
@@ -98,3 +99,11 @@ def rules_named(name: str) -> MakespanRules:
         if known == name:
             return rules
     raise RequestError(f"unknown rules {name!r}", cure=f"Use one of {', '.join(RULES)}.")
+
+
+def edges_under(workflow: Workflow, rules: MakespanRules) -> tuple[Edge, ...]:
+    """Return the workflow's edges; where only the last level is flushed, all its stages have a final one."""
+    if rules.flushes_every_final_output:
+        return workflow.edges
+    last = [Edge(stage.name, FINAL_DATA) for stage in workflow.stages if stage.level == workflow.levels[-1]]
+    return tuple(dict.fromkeys((*workflow.edges, *last)))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from qosflow_airflow.core.makespan_rules import MakespanRules
+from qosflow_airflow.core.makespan_rules import MakespanRules, edges_under
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import FloatArray, IntArray, Provenance, StageTimes, blank_tables
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Stage, Workflow
@@ -135,7 +135,7 @@ class _Builder:
         self.nodes = nodes
         self.rules = rules
         self.observed_pairs = observed_pairs
-        self.edges = _edges(workflow, rules)
+        self.edges = edges_under(workflow, rules)
 
     def build(self) -> StageTimes:
         tables = blank_tables(len(self.workflow.stages), len(self.catalog.tiers), len(self.edges))
@@ -244,11 +244,3 @@ def _combined(parts: list[_Time], combine: Callable[[list[float]], float]) -> tu
     worst = max(part.provenance for part in parts)
     seconds = [part.seconds for part in parts]
     return (np.nan if np.isnan(seconds).any() else float(combine(seconds))), worst
-
-
-def _edges(workflow: Workflow, rules: MakespanRules) -> tuple[Edge, ...]:
-    """Return the workflow's edges; where only the last level is flushed, all its stages have a final one."""
-    if rules.flushes_every_final_output:
-        return workflow.edges
-    last = [Edge(stage.name, FINAL_DATA) for stage in workflow.stages if stage.level == workflow.levels[-1]]
-    return tuple(dict.fromkeys((*workflow.edges, *last)))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qosflow_airflow.core.estimate import estimate_stage_times
+from qosflow_airflow.core.makespan_rules import COMPLETE, REFERENCE
 from qosflow_airflow.core.profile import StorageProfile
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
 from qosflow_airflow.core.transfer import Provenance, StageTimes
@@ -194,3 +195,15 @@ def test_seconds_are_a_number_exactly_where_they_are_known(rng: random.Random, n
         np.testing.assert_array_equal(np.isnan(table.seconds), table.provenance == UNKNOWN)
         assert (table.seconds[table.provenance == NOT_OBSERVED] == 0.0).all()
         assert (table.seconds[table.provenance < NOT_OBSERVED] >= 0.0).all()
+
+
+def test_under_the_reference_rules_every_stage_of_the_last_level_is_flushed() -> None:
+    twins = Workflow("twins", (Stage("split", 1, 8, {INITIAL_DATA: ()}), Stage("merge", 1, 2, {"split": ()})))
+    volumes = TracedVolumes(twins, TRACE)
+    complete, reference = (
+        estimate_stage_times(twins, PLATFORM, volumes, RATES, 2, rules) for rules in (COMPLETE, REFERENCE)
+    )
+    flushed = ("split", FINAL_DATA)
+    assert flushed not in complete.edges
+    # No file of split is left over, so all that it wrote counts: 80 MiB, half on each node, at 25 MiB/s.
+    assert copy(reference, "stage_out", flushed, "tmpfs", "disk") == (pytest.approx(40 / 25), MEASURED)
