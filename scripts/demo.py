@@ -134,13 +134,13 @@ def describe(recommendation: Mapping[str, Any], comparison: Mapping[str, Any], s
     """
     configuration = recommendation["configuration"]
     critical, flexible = recommendation["critical_stages"], recommendation["flexible_stages"]
-    rows = [("stage", "tier", "predicted s", "measured s", "")]
+    seconds = ("predicted_s", "busy_s", "measured_s")
+    rows: list[Sequence[str]] = [("stage", "tier", "predicted s", "busy s", "with waits s", "")]
     for stage in stages:
         tier, found = configuration["tiers"][stage], comparison["stages"][stage]
         role = "critical" if stage in critical else "flexible" if stage in flexible else ""
-        rows.append((stage, tier, f"{found['predicted_s']:.2f}", f"{found['measured_s']:.2f}", role))
-    predicted_s, measured_s = comparison["predicted_s"], comparison["measured_s"]
-    rows.append(("whole run", "", f"{predicted_s:.2f}", f"{measured_s:.2f}", ""))
+        rows.append((stage, tier, *(f"{found[name]:.2f}" for name in seconds), role))
+    rows.append(("whole run", "", *(f"{comparison[name]:.2f}" for name in seconds), ""))
     met = "met" if comparison["met_deadline"] else "not met"
     nodes = "1 node" if configuration["nodes"] == 1 else f"{configuration['nodes']} nodes"
     lines = [
@@ -150,6 +150,7 @@ def describe(recommendation: Mapping[str, Any], comparison: Mapping[str, Any], s
         *([f"Rule: {recommendation['region']['rule']}"] if recommendation["region"] else []),
         "",
         *table(rows),
+        "Busy is while a task was at work; with waits, from the first start to the last end.",
     ]
     if comparison.get("airflow_s") is not None:
         waited_s, run_s = comparison["airflow_s"], comparison["run_s"]

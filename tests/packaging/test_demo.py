@@ -18,13 +18,14 @@ RECOMMENDATION = {
 COMPARISON = {
     "predicted_s": 8.0,
     "measured_s": 9.25,
+    "busy_s": 8.5,
     "deadline_s": 12,
     "met_deadline": True,
     "run_s": 20.0,
     "airflow_s": 10.75,
     "stages": {
-        "individuals": {"predicted_s": 6.0, "measured_s": 7.0},
-        "frequency": {"predicted_s": 2.0, "measured_s": 2.25},
+        "individuals": {"predicted_s": 6.0, "busy_s": 6.5, "measured_s": 7.0},
+        "frequency": {"predicted_s": 2.0, "busy_s": 2.0, "measured_s": 2.25},
     },
 }
 
@@ -34,9 +35,9 @@ def test_the_answer_shows_tiers_reasons_and_both_times() -> None:
     assert "The deadline of 12 s was met." in text
     assert "Rule: individuals on tmpfs" in text
     rows = [line.split() for line in text.splitlines()]
-    assert ["individuals", "tmpfs", "6.00", "7.00", "critical"] in rows
-    assert ["frequency", "disk", "2.00", "2.25", "flexible"] in rows
-    assert ["whole", "run", "8.00", "9.25"] in rows
+    assert ["individuals", "tmpfs", "6.00", "6.50", "7.00", "critical"] in rows
+    assert ["frequency", "disk", "2.00", "2.00", "2.25", "flexible"] in rows
+    assert ["whole", "run", "8.00", "8.50", "9.25"] in rows
 
 
 def test_a_missed_deadline_is_said() -> None:
