@@ -147,11 +147,9 @@ class _Run:
         return True
 
     def _copy(self, row: Row) -> None:
-        stage = self.workflow.stage(row["stage"])
-        patterns = stage.outputs if row["data_of"] == stage.name else stage.predecessors[row["data_of"]]
-        copied = copy_folder(Path(row["source"]), Path(row["destination"]), patterns)
+        copied = copy_folder(Path(row["source"]), Path(row["destination"]), row["patterns"])
         way = f"{row['source_tier']} to {row['tier']}"
-        self.say(f"{stage.name}: {copied.bytes / 2**20:.1f} MiB of {row['data_of']} copied from {way}")
+        self.say(f"{row['stage']}: {copied.bytes / 2**20:.1f} MiB of {row['data_of']} copied from {way}")
 
     def _run_task(self, row: Row) -> None:
         begin_s = time.monotonic() - self.started_s

@@ -32,8 +32,8 @@ class Placement:
         Per stage one row per task: ``stage``, ``index``, ``count``, ``tier``, ``nodes``, ``inputs`` (folder
         per predecessor), ``output`` and ``env`` (the same as ``QOSFLOW_*`` variables).
     stage_in:
-        Per stage one row per copy that must be done before it runs: ``source``, ``destination`` and the tiers
-        between them.
+        Per stage one row per copy that must be done before it runs: ``source`` and ``destination``, the tiers
+        that they lie on, and the ``patterns`` of the files to copy.
     stage_out:
         Per stage one row per copy of final outputs to the home tier.
     """
@@ -126,8 +126,13 @@ class _Planner:
     def copies_in(self, stage: Stage) -> list[Row]:
         tier = self.configuration.tiers[stage.name]
         return [
-            self._copy(stage.name, name, self._tier_of(name), tier, self._source_folder(name), destination)
-            for name in stage.predecessors
+            {
+                **self._copy(stage.name, name, self._tier_of(name), tier),
+                "source": self._source_folder(name),
+                "destination": destination,
+                "patterns": list(patterns),
+            }
+            for name, patterns in stage.predecessors.items()
             if (destination := self._input_folder(stage, name)) != self._source_folder(name)
         ]
 
@@ -136,19 +141,21 @@ class _Planner:
         kept = any(edge == (stage.name, FINAL_DATA) for edge in self.workflow.edges)
         if not kept or tier == home:
             return []
-        folder = self._output_folder(stage.name)
         return [
-            self._copy(stage.name, stage.name, tier, home, folder, self._folder(home, "final", stage.name))
+            {
+                **self._copy(stage.name, stage.name, tier, home),
+                "source": self._output_folder(stage.name),
+                "destination": self._folder(home, "final", stage.name),
+                "patterns": list(stage.outputs),
+            }
         ]
 
-    def _copy(self, stage: str, of: str, source_tier: str, tier: str, source: str, destination: str) -> Row:
+    def _copy(self, stage: str, of: str, source_tier: str, tier: str) -> Row:
         return {
             "stage": stage,
             "data_of": of,
             "source_tier": source_tier,
             "tier": tier,
-            "source": source,
-            "destination": destination,
             "records": self._folder(self.catalog.home, "records"),
         }
 

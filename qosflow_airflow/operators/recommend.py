@@ -167,7 +167,7 @@ class QoSRecommendOperator(BaseOperator):
                 _stop(summary)
             placement = self._place(record, answer, loaded)
             self._log(summary, record, loaded)
-            for key, rows in xcom_rows(placement, loaded.model.workflow).items():
+            for key, rows in xcom_rows(placement).items():
                 ti.xcom_push(key=key, value=rows)
         return {
             **summary,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from qosflow_airflow.exceptions import WorkflowError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qosflow_airflow.core.placement import Placement
-    from qosflow_airflow.core.workflow import Workflow
 
 Rows = list[dict[str, Any]]
 Part = Literal["stage", "stage_in", "stage_out"]
@@ -41,18 +42,14 @@ def xcom_key(part: Part, stage: str) -> str:
     return stage if part == "stage" else f"{part}.{stage}"
 
 
-def xcom_rows(placement: Placement, workflow: Workflow) -> dict[str, Rows]:
-    """Return the rows of every part of every stage, by XCom key; copies with the patterns of their files."""
-    rows = {xcom_key("stage", stage): found for stage, found in placement.stages.items()}
-    for stage, copies in placement.stage_in.items():
-        inputs = workflow.stage(stage).predecessors
-        rows[xcom_key("stage_in", stage)] = [
-            {**copy, "patterns": list(inputs[copy["data_of"]])} for copy in copies
-        ]
-    for stage, copies in placement.stage_out.items():
-        outputs = list(workflow.stage(stage).outputs)
-        rows[xcom_key("stage_out", stage)] = [{**copy, "patterns": outputs} for copy in copies]
-    return rows
+def xcom_rows(placement: Placement) -> dict[str, Rows]:
+    """Return the rows of every part of every stage, by XCom key."""
+    parts: dict[Part, Mapping[str, Rows]] = {
+        "stage": placement.stages,
+        "stage_in": placement.stage_in,
+        "stage_out": placement.stage_out,
+    }
+    return {xcom_key(part, stage): rows for part, found in parts.items() for stage, rows in found.items()}
 
 
 def records_folder(placement: Placement) -> str:

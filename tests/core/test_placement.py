@@ -75,6 +75,7 @@ def test_copies_stand_where_tiers_differ() -> None:
             "tier": "tmpfs",
             "source": "/in",
             "destination": "/dev/shm/qosflow/r1/staged/split/initial_data",
+            "patterns": [],
             "records": "/data/qosflow/r1/records",
         }
     ]
@@ -83,6 +84,20 @@ def test_copies_stand_where_tiers_differ() -> None:
     assert copy["source"] == "/dev/shm/qosflow/r1/output/split"
     assert copy["destination"] == "/data/qosflow/r1/staged/merge/split"
     assert found.stage_out == {"split": [], "merge": []}
+
+
+def test_copies_name_the_patterns_of_their_files() -> None:
+    work = Workflow(
+        "named",
+        (
+            Stage("split", 1, 2, {INITIAL_DATA: (r"in\d",)}, (r"part\d",)),
+            Stage("merge", 2, 1, {"split": (r"part[01]",)}, ("all",)),
+        ),
+    )
+    found = placed(workflow=work, split="tmpfs", merge="tmpfs")
+    assert [row["patterns"] for row in found.stage_in["split"]] == [[r"in\d"]]
+    assert [row["patterns"] for row in found.stage_in["merge"]] == [["part[01]"]]
+    assert [row["patterns"] for row in found.stage_out["merge"]] == [["all"]]
 
 
 def test_final_outputs_go_home_and_others_do_not() -> None:
