@@ -89,7 +89,3 @@ class StoreUnavailableError(StoreError):
 
 class NotFoundError(StoreError):
     """No such workflow, model or recommendation."""
-
-
-class InfeasibleError(QoSFlowError):
-    """No configuration meets the request."""

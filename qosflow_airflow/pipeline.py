@@ -9,7 +9,7 @@ parts of the build, so that a step may run on any worker and be tried again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -244,14 +244,8 @@ def build_folder(
     with MemoryStore() as store:
         published = run(store, bundle, options, progress)
         model = load_model_version(store, published["model_id"]).model
-    write_model_folder(folder, model, _configuration_frames(model))
-
-
-def _configuration_frames(model: Model) -> Iterator[pd.DataFrame]:
-    for nodes in model.nodes:
-        makespans = model.makespans(nodes)
-        for layouts in model.space.blocks():
-            yield configuration_frame(makespans, layouts)
+    frames = (configuration_frame(makespans, layouts) for makespans, layouts in model.blocks())
+    write_model_folder(folder, model, frames)
 
 
 @dataclass(frozen=True)
@@ -263,7 +257,7 @@ class _Plan:
     rules: MakespanRules
     scales: tuple[int, ...]
     sources: frozenset[str]
-    extrapolated: bool = False
+    extrapolated: bool
 
     @classmethod
     def read(cls, store: Store, build_id: str) -> _Plan:
@@ -274,7 +268,7 @@ class _Plan:
             rules_named(plan["rules"]),
             tuple(plan["scales"]),
             frozenset(plan["sources"]),
-            bool(plan.get("extrapolated", False)),
+            bool(plan["extrapolated"]),
         )
 
     def makespans(self, store: Store, build_id: str, nodes: int) -> MakespanModel:

@@ -29,7 +29,6 @@ from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Workfl
 HEADROOM = 0.10
 """Share of a capacity that stays free: file systems slow down when full, and volumes vary from run to run."""
 GIB = 1 << 30
-MEMORY = "memory"
 
 BoolArray = NDArray[np.bool_]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qosflow_airflow.core.describe import state_of
 from qosflow_airflow.core.makespan import MakespanModel
-from qosflow_airflow.core.schedule import SPLIT
+from qosflow_airflow.core.schedule import SPLIT, Schedule
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.transfer import FloatArray
 
@@ -37,10 +37,14 @@ class EvaluatedConfigurations:
     def __len__(self) -> int:
         return len(self.layouts)
 
+    def state_words(self) -> list[str]:
+        """Return the state of each configuration in a word."""
+        columns = (self.provenance, self.makespan_s, self.over_capacity)
+        return [state_of(*cells) for cells in zip(*(column.tolist() for column in columns), strict=True)]
+
     def states(self) -> dict[str, int]:
         """Return how many configurations are in each state."""
-        columns = (self.provenance, self.makespan_s, self.over_capacity)
-        words = [state_of(*cells) for cells in zip(*(column.tolist() for column in columns), strict=True)]
+        words = self.state_words()
         return {word: words.count(word) for word in sorted(set(words))}
 
     def to_bytes(self) -> bytes:
@@ -53,22 +57,18 @@ class EvaluatedConfigurations:
     def from_bytes(cls, content: bytes) -> EvaluatedConfigurations:
         """Build the value from what :meth:`to_bytes` returned."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            kept = {name: arrays[name] for name in KEPT if name in arrays}
-            # Older archives know of no capacities.
-            kept.setdefault("over_capacity", np.zeros(len(kept["layouts"]), dtype=bool))
-            return cls(nodes=int(arrays["nodes"]), **kept)
+            return cls(nodes=int(arrays["nodes"]), **{name: arrays[name] for name in KEPT})
 
 
 def evaluate_space(model: MakespanModel) -> EvaluatedConfigurations:
     """Evaluate every layout that the rules allow, block by block."""
     space = ConfigurationSpace(model.workflow, model.catalog, model.rules)
-    blocks = [_evaluate(model, layouts) for layouts in space.blocks()]
+    blocks = [_evaluated(model, layouts, model.schedule(layouts)) for layouts in space.blocks()]
     arrays = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in KEPT}
     return EvaluatedConfigurations(nodes=model.times.nodes, **arrays)
 
 
-def _evaluate(model: MakespanModel, layouts: Layouts) -> EvaluatedConfigurations:
-    schedule = model.schedule(layouts)
+def _evaluated(model: MakespanModel, layouts: Layouts, schedule: Schedule) -> EvaluatedConfigurations:
     over = model.capacity.fit(layouts).over
     makespan_s = np.where(over, np.nan, schedule.makespan_s)
     return EvaluatedConfigurations(
@@ -90,10 +90,8 @@ def configuration_frame(model: MakespanModel, layouts: Layouts) -> pd.DataFrame:
     for phase, seconds in (schedule.level_s or {}).items():
         columns |= {f"{phase}_{level}": seconds[:, k] for k, level in enumerate(model.workflow.levels)}
     columns |= {f"{part}_s": schedule.split_s[:, p] for p, part in enumerate(SPLIT)}
-    over = model.capacity.fit(layouts).over
-    makespan_s = np.where(over, np.nan, schedule.makespan_s)
-    columns["makespan_s"] = makespan_s
+    evaluated = _evaluated(model, layouts, schedule)
+    columns["makespan_s"] = evaluated.makespan_s
     columns["critical_path"] = schedule.critical_paths()
-    states = zip(schedule.provenance.tolist(), makespan_s.tolist(), over.tolist(), strict=True)
-    columns["state"] = [state_of(*cells) for cells in states]
+    columns["state"] = evaluated.state_words()
     return pd.DataFrame(columns)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.makespan_rules import MakespanRules, rules_named
 from qosflow_airflow.core.regions import RegionSet
-from qosflow_airflow.core.space import ConfigurationSpace
+from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import StageTimes
 from qosflow_airflow.core.workflow import Workflow
@@ -69,6 +69,13 @@ class Model:
     def makespans(self, nodes: int) -> MakespanModel:
         """Return the makespan model at ``nodes``."""
         return MakespanModel(self.workflow, self.catalog, self.scale(nodes).times, self.rules)
+
+    def blocks(self) -> Iterator[tuple[MakespanModel, Layouts]]:
+        """Yield every configuration: the valid layouts block by block, at each node count."""
+        for nodes in self.nodes:
+            makespans = self.makespans(nodes)
+            for layouts in self.space.blocks():
+                yield makespans, layouts
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON without regions and quality, which are kept apart."""

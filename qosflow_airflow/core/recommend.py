@@ -72,19 +72,12 @@ def recommend(model: Model, request: QoSRequest) -> Recommendation | Infeasible:
     if request.objective == "cost":
         check_priced(model.catalog)
     search = _Search(model, request)
-    for makespans, layouts in _blocks(model):
+    for makespans, layouts in model.blocks():
         search.add(makespans, layouts)
     best = search.best(())
     if best is not None:
         return _recommendation(model, request, best, search.alternatives(best))
     return _infeasible(model, request, search)
-
-
-def _blocks(model: Model) -> Iterator[tuple[MakespanModel, Layouts]]:
-    for nodes in model.nodes:
-        makespans = model.makespans(nodes)
-        for layouts in model.space.blocks():
-            yield makespans, layouts
 
 
 class _Search:
