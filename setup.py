@@ -49,6 +49,9 @@ EXTRAS_REQUIRE = {
     "darshan": [
         "darshan; python_version < '3.13'",  # reads Darshan logs; has no wheel for Python 3.13
     ],
+    "figures": [
+        "matplotlib",  # draws what a model holds, as SVG or PNG; nothing else needs it
+    ],
     "dev": [
         "hypothesis",  # properties that hold for every input
         "import-linter",  # the architecture's layers, enforced

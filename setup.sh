@@ -4,7 +4,7 @@ set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
 VENV="${QOSFLOW_VENV:-$ROOT/.venv}"
-EXTRAS="embedded,darshan,dev"
+EXTRAS="embedded,darshan,figures,dev"
 
 usage() {
     cat <<'USAGE'
