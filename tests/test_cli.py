@@ -163,6 +163,9 @@ class TestRecommend:
             "exclude": ["tmpfs"],
             "pin": {"report": "disk"},
             "objective": "cost",
+            "confidence": None,
+            "max_node_hours": None,
+            "max_cost": None,
         }
 
     def test_nothing_feasible_has_its_own_exit_code_and_says_what_binds(self, run: Run, model: Path) -> None:

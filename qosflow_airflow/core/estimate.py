@@ -24,9 +24,10 @@ MIB = 1 << 20
 COPY_ACCESS_BYTES = MIB
 """Copies move whole files in pieces of this size."""
 
-_Time = tuple[float, Provenance, int]
-_FREE = (0.0, Provenance.NOT_OBSERVED, -1)
-_UNKNOWN = (math.nan, Provenance.UNKNOWN, -1)
+_Time = tuple[float, Provenance, int, float]
+"""Seconds, provenance, tasks per node and spread, as :meth:`TimeTable.put` takes them."""
+_FREE = (0.0, Provenance.NOT_OBSERVED, -1, 0.0)
+_UNKNOWN = (math.nan, Provenance.UNKNOWN, -1, math.nan)
 
 
 def estimate_stage_times(
@@ -119,7 +120,7 @@ class _Estimator:
         if query is None:
             return _FREE
         found = self._rates[query]
-        return query.volume_bytes / MIB / found.mib_s, found.provenance, int(query.tasks_per_node)
+        return _seconds(query, found, int(query.tasks_per_node))
 
     def _io_query(self, stage: Stage, operation: str, tier: str) -> RateQuery | None:
         """Return the transfer of all tasks of a stage together; none where nothing is known to move."""
@@ -137,7 +138,7 @@ class _Estimator:
         if query is None:
             return _FREE
         found = self._rates[query]
-        return query.volume_bytes / MIB / found.mib_s, found.provenance, 1
+        return _seconds(query, found, 1)
 
     def _copy_query(self, edge: Edge, source: str, destination: str) -> RateQuery | None:
         """Return the transfer of one node's share of an edge; none where nothing is known to move."""
@@ -159,4 +160,9 @@ class _Estimator:
         # Tasks are the unit of work: more nodes than tasks do not help.
         busy_then, busy_now = min(known.nodes, stage.tasks), min(self.nodes, stage.tasks)
         provenance = Provenance.MEASURED if known.nodes == self.nodes else Provenance.EXTRAPOLATED
-        return known.compute_s * busy_then / busy_now, provenance, stage.tasks_per_node(self.nodes)
+        tasks_per_node = stage.tasks_per_node(self.nodes)
+        return known.compute_s * busy_then / busy_now, provenance, tasks_per_node, known.log_sd
+
+
+def _seconds(query: RateQuery, found: RateEstimate, tasks_per_node: int) -> _Time:
+    return query.volume_bytes / MIB / found.mib_s, found.provenance, tasks_per_node, found.log_sd

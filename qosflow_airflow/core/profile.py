@@ -56,8 +56,18 @@ class RateEstimate(NamedTuple):
     high_mib_s: float = math.nan
     query_class: QueryClass = QueryClass.UNCALIBRATED
 
+    @property
+    def log_sd(self) -> float:
+        """The interval's half-width as a standard deviation of the natural logarithm; NaN where unknown."""
+        return math.log(self.high_mib_s / self.low_mib_s) / (2 * NORMAL_HALF_WIDTH)
+
 
 INTERVAL = 0.9
+NORMAL_HALF_WIDTH = 1.6448536269514722
+"""Half-width of a normal distribution's interval of 90 %, in standard deviations."""
+MIN_POINTS_LEFT_OUT = 4
+"""With fewer distinct points, how far interpolation goes wrong is not known."""
+MAX_POINTS_LEFT_OUT = 60
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,11 @@ class StorageProfile:
             found.update(zip(asked, self._estimates(key, asked), strict=True))
         return [found[query] for query in queries]
 
+    @cached_property
+    def _interpolation_sds(self) -> dict[RateKey, tuple[float, float]]:
+        fitted = self.model.rates if self.model is not None else {}
+        return {key: _left_out_sds(*found) for key, found in self._points.items() if key not in fitted}
+
     def _estimates(self, key: RateKey, queries: list[RateQuery]) -> list[RateEstimate]:
         if key not in self._points:
             return [RateEstimate(math.nan, Provenance.UNKNOWN)] * len(queries)
@@ -124,14 +139,41 @@ class StorageProfile:
         inside = ((low - 1e-9 <= asked) & (asked <= high + 1e-9)).all(axis=1)
         provenances = [Provenance.MEASURED if known else Provenance.EXTRAPOLATED for known in inside]
         if self.model is None or key not in self.model.rates:
-            rates = [math.exp(_interpolate(points, log_rates, point)) for point in asked]
-            return [RateEstimate(*pair) for pair in zip(rates, provenances, strict=True)]
+            found = np.array([_interpolate(points, log_rates, point) for point in asked])
+            half = NORMAL_HALF_WIDTH * np.where(inside, *self._interpolation_sds[key])
+            ends = (np.exp(found), provenances, np.exp(found - half), np.exp(found + half))
+            return [
+                RateEstimate(float(rate), provenance, float(least), float(most))
+                for rate, provenance, least, most in zip(*ends, strict=True)
+            ]
         log_rate, half, classes = self.model.estimate(key, asked, INTERVAL)
         columns = (np.exp(log_rate), provenances, np.exp(log_rate - half), np.exp(log_rate + half), classes)
         return [
             RateEstimate(float(rate), provenance, float(least), float(most), QueryClass(str(name)))
             for rate, provenance, least, most, name in zip(*columns, strict=True)
         ]
+
+
+def _left_out_sds(points: FloatArray, log_rates: FloatArray) -> tuple[float, float]:
+    """Return how far interpolation is off at points left out: inside the range of the others, and outside.
+
+    NaN when there are too few points; where all left out lie on one side, both spreads are theirs.
+    """
+    distinct, point = np.unique(points, axis=0, return_inverse=True)
+    if len(distinct) < MIN_POINTS_LEFT_OUT:
+        return math.nan, math.nan
+    squares: dict[bool, list[float]] = {True: [], False: []}
+    for at in range(0, len(distinct), -(-len(distinct) // MAX_POINTS_LEFT_OUT)):
+        asked, others = distinct[at], point != at
+        low, high = points[others].min(axis=0), points[others].max(axis=0)
+        error = log_rates[~others] - _interpolate(points[others], log_rates[others], asked)
+        squares[bool(((low <= asked) & (asked <= high)).all())] += (error**2).tolist()
+    within, outside = (math.sqrt(np.mean(found)) if found else math.nan for found in squares.values())
+    return (outside, outside) if math.isnan(within) else (within, max(within, outside, key=_nan_first))
+
+
+def _nan_first(value: float) -> float:
+    return -1.0 if math.isnan(value) else value
 
 
 def _interpolate(points: FloatArray, values: FloatArray, asked: FloatArray) -> float:

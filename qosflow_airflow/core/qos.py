@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.cost import money, node_hours
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
-from qosflow_airflow.core.transfer import FloatArray
+from qosflow_airflow.core.transfer import FloatArray, StageTimes
 from qosflow_airflow.exceptions import RequestError
 
-OBJECTIVES = ("makespan", "node_hours", "cost")
-CONSTRAINTS = ("deadline_s", "max_nodes", "allow", "exclude", "pin")
+OBJECTIVES = ("makespan", "node_hours", "cost", "balanced")
+CONSTRAINTS = ("deadline_s", "max_nodes", "max_node_hours", "max_cost", "allow", "exclude", "pin")
 """Names under which a constraint is reported."""
 
 
@@ -36,7 +37,14 @@ class QoSRequest:
     pin:
         Stage to the tier that it must take.
     objective:
-        ``makespan``, ``node_hours`` or ``cost``.
+        ``makespan``, ``node_hours``, ``cost``, or ``balanced`` between the first two.
+    confidence:
+        The deadline is kept with at least this probability; ``None`` compares the estimate itself with it.
+        Without a deadline it says nothing.
+    max_node_hours:
+        At most so many node-hours.
+    max_cost:
+        At most so much money, in the currency of ``tiers.yaml``.
 
     Raises
     ------
@@ -50,10 +58,19 @@ class QoSRequest:
     exclude: tuple[str, ...] = ()
     pin: Mapping[str, str] = field(default_factory=dict)
     objective: str = "makespan"
+    confidence: float | None = None
+    max_node_hours: float | None = None
+    max_cost: float | None = None
 
     def __post_init__(self) -> None:
-        if self.deadline_s is not None and not (math.isfinite(self.deadline_s) and self.deadline_s > 0):
-            raise RequestError(f"deadline_s is {self.deadline_s}", cure="Give seconds greater than 0.")
+        for name, unit in (("deadline_s", "seconds"), ("max_node_hours", "hours"), ("max_cost", "an amount")):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise RequestError(f"{name} is {value}", cure=f"Give {unit} greater than 0.")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise RequestError(
+                f"confidence is {self.confidence}", cure="Give a probability between 0 and 1, as 0.95."
+            )
         if self.max_nodes is not None and self.max_nodes < 1:
             raise RequestError(f"max_nodes is {self.max_nodes}", cure="Give a whole number of at least 1.")
         if self.allow is not None and not self.allow:
@@ -70,7 +87,7 @@ class QoSRequest:
         ``None``, the empty string and the words ``None`` and ``null`` mean "not asked". Tiers come as a list
         or separated by commas; pins as a mapping or as ``stage=tier`` separated by commas.
         """
-        known = {"deadline_s", "max_nodes", "allow", "exclude", "pin", "objective"}
+        known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise RequestError(
                 f"unknown fields {', '.join(unknown)}", cure=f"Use {', '.join(sorted(known))}."
@@ -84,6 +101,9 @@ class QoSRequest:
             exclude=_names("exclude", asked.get("exclude", ())),
             pin=_pins(asked.get("pin", {})),
             objective=str(asked.get("objective", "makespan")),
+            confidence=_number("confidence", asked.get("confidence")),
+            max_node_hours=_number("max_node_hours", asked.get("max_node_hours")),
+            max_cost=_number("max_cost", asked.get("max_cost")),
         )
 
     def check_names(self, space: ConfigurationSpace) -> None:
@@ -102,21 +122,30 @@ class QoSRequest:
             "exclude": list(self.exclude),
             "pin": dict(self.pin),
             "objective": self.objective,
+            "confidence": self.confidence,
+            "max_node_hours": self.max_node_hours,
+            "max_cost": self.max_cost,
         }
 
     def slacks(
-        self, space: ConfigurationSpace, layouts: Layouts, nodes: int, makespan_s: FloatArray
+        self, space: ConfigurationSpace, layouts: Layouts, times: StageTimes, makespan_s: FloatArray
     ) -> Slacks:
         """Return, per constraint that is asked for, how far each configuration is from breaking it.
 
-        A slack of at least 0 meets the constraint: seconds before the deadline, nodes to spare, minus the
-        number of stages on a tier that is not wanted.
+        A slack of at least 0 meets the constraint: seconds before the deadline, nodes, node-hours or money to
+        spare, minus the number of stages on a tier that is not wanted. The deadline is compared with the
+        estimate, whatever confidence is asked for.
         """
         slacks: dict[str, FloatArray] = {}
+        nodes = times.nodes
         if self.deadline_s is not None:
             slacks["deadline_s"] = self.deadline_s - makespan_s
         if self.max_nodes is not None:
             slacks["max_nodes"] = np.full(len(layouts), float(self.max_nodes - nodes))
+        if self.max_node_hours is not None:
+            slacks["max_node_hours"] = self.max_node_hours - node_hours(nodes, makespan_s)
+        if self.max_cost is not None:
+            slacks["max_cost"] = self.max_cost - money(space.catalog, times, layouts, makespan_s)
         index = space.catalog.index
         if self.allow is not None:
             allowed = np.isin(layouts, [index[name] for name in self.allow])

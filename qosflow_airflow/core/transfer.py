@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -33,11 +34,14 @@ class TimeTable:
 
     ``tasks_per_node`` is that of the measurement behind each value, -1 where there is none. ``seconds`` is
     NaN where ``provenance`` is ``UNKNOWN``, or 0 where the rules under which the table was built count it so.
+    ``log_sd`` is the standard deviation of the natural logarithm of each time: NaN where nothing tells it,
+    0 only where the time is certain.
     """
 
     seconds: FloatArray
     provenance: NDArray[np.int8]
     tasks_per_node: IntArray
+    log_sd: FloatArray
 
     @classmethod
     def unknown(cls, shape: Sequence[int]) -> TimeTable:
@@ -46,33 +50,42 @@ class TimeTable:
             np.full(shape, np.nan),
             np.full(shape, Provenance.UNKNOWN, dtype=np.int8),
             np.full(shape, -1, dtype=np.int64),
+            np.full(shape, np.nan),
         )
 
     def put(
-        self, at: tuple[int, ...], seconds: float, provenance: Provenance, tasks_per_node: int = -1
+        self,
+        at: tuple[int, ...],
+        seconds: float,
+        provenance: Provenance,
+        tasks_per_node: int = -1,
+        log_sd: float = math.nan,
     ) -> None:
         """Fill one cell, while the table is being built."""
         self.seconds[at] = seconds
         self.provenance[at] = provenance
         self.tasks_per_node[at] = tasks_per_node
+        self.log_sd[at] = log_sd
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON with ``null`` for NaN, the inverse of :meth:`from_json`."""
-        seconds = self.seconds.astype(object)
-        seconds[np.isnan(self.seconds)] = None
         return {
-            "seconds": seconds.tolist(),
+            "seconds": _nested(self.seconds),
             "provenance": self.provenance.tolist(),
             "tasks_per_node": self.tasks_per_node.tolist(),
+            "log_sd": _nested(self.log_sd),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TimeTable:
         """Build a table from what :meth:`to_json` returned."""
+        seconds = np.array(value["seconds"], dtype=np.float64)
+        log_sd = value.get("log_sd")  # models of before intervals were kept have none
         return cls(
-            np.array(value["seconds"], dtype=np.float64),
+            seconds,
             np.array(value["provenance"], dtype=np.int8),
             np.array(value["tasks_per_node"], dtype=np.int64),
+            np.full(seconds.shape, np.nan) if log_sd is None else np.array(log_sd, dtype=np.float64),
         )
 
 
@@ -146,6 +159,13 @@ class StageTimes:
             edge_bytes=_floats(value.get("edge_bytes")),
             output_bytes=_floats(value.get("output_bytes")),
         )
+
+
+def _nested(values: FloatArray) -> Any:
+    """Return nested lists with ``None`` for NaN."""
+    plain = values.astype(object)
+    plain[np.isnan(values)] = None
+    return plain.tolist()
 
 
 def _plain(values: FloatArray | None) -> list[float | None] | None:

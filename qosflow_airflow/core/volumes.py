@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +24,15 @@ class IOVolume:
 
 @dataclass(frozen=True)
 class ComputeTime:
-    """The part of a stage's wall clock that is not I/O, seconds, on the nodes of the trace."""
+    """The part of a stage's wall clock that is not I/O, seconds, on the nodes of the trace.
+
+    ``log_sd`` is the spread of the natural logarithm of the tasks' own compute times, those of the whole
+    workflow where a stage has one task; NaN when no stage has two.
+    """
 
     compute_s: float
     nodes: int
+    log_sd: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,20 @@ class TracedVolumes:
         nodes = int(rows["nodes"].min())
         wall_s = tasks["end_s"].max() - tasks["start_s"].min()
         busy_s = (tasks["end_s"] - tasks["start_s"]).sum()
+        log_sd = self._compute_log_sds.get(stage, self._pooled_compute_log_sd)
         if np.isnan(wall_s) or busy_s <= 0:
-            return ComputeTime(float(tasks["compute_s"].mean()), nodes)
-        return ComputeTime(float(wall_s * min(tasks["compute_s"].sum() / busy_s, 1.0)), nodes)
+            return ComputeTime(float(tasks["compute_s"].mean()), nodes, log_sd)
+        return ComputeTime(float(wall_s * min(tasks["compute_s"].sum() / busy_s, 1.0)), nodes, log_sd)
+
+    @cached_property
+    def _compute_log_sds(self) -> dict[str, float]:
+        """Spread of the tasks' compute times, for stages with more than one task that computes."""
+        tasks = self.observations.frame.drop_duplicates(["stage", "task"])
+        logs = np.log(tasks["compute_s"].where(tasks["compute_s"] > 0))
+        spreads = logs.groupby(tasks["stage"]).std(ddof=1).dropna()
+        return {str(stage): float(spread) for stage, spread in spreads.items()}
+
+    @cached_property
+    def _pooled_compute_log_sd(self) -> float:
+        spreads = list(self._compute_log_sds.values())
+        return math.sqrt(np.mean(np.square(spreads))) if spreads else math.nan

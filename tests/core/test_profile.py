@@ -132,3 +132,23 @@ def test_rates_need_their_columns_and_a_row() -> None:
         pd.DataFrame([rate("copy", "b-a", 1.0), rate("read", "c", 1.0)], columns=list(COLUMNS))
     )
     assert found.tiers == ("b", "c", "a")
+
+
+def test_interpolated_rates_carry_the_spread_of_points_left_out() -> None:
+    noisy = [
+        rate("read", "ssd", mib_s, nodes=1, tasks_per_node=1.0, volume_bytes=volume * MIB, access_bytes=MIB)
+        for volume, mib_s in ((10.0, 100.0), (100.0, 130.0), (1000.0, 100.0), (10000.0, 130.0))
+    ]
+    inside = profile(noisy).rate(RateQuery("read", "ssd", "ssd", 1, 1, MIB, 50 * MIB))
+    outside = profile(noisy).rate(RateQuery("read", "ssd", "ssd", 1, 1, MIB, 10**6 * MIB))
+    assert inside.low_mib_s < inside.mib_s < inside.high_mib_s
+    assert inside.log_sd == pytest.approx(math.log(1.3), rel=1e-9)
+    assert outside.log_sd >= inside.log_sd
+
+
+def test_three_points_do_not_tell_how_far_off_a_rate_is() -> None:
+    few = [
+        rate("read", "ssd", 100.0, nodes=1, tasks_per_node=1.0, volume_bytes=volume * MIB, access_bytes=MIB)
+        for volume in (10.0, 100.0, 1000.0)
+    ]
+    assert math.isnan(profile(few).rate(RateQuery("read", "ssd", "ssd", 1, 1, MIB, 50 * MIB)).log_sd)

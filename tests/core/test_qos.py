@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,20 @@ from hypothesis import strategies as st
 from qosflow_airflow.core.makespan_rules import COMPLETE
 from qosflow_airflow.core.qos import CONSTRAINTS, OBJECTIVES, QoSRequest
 from qosflow_airflow.core.space import ConfigurationSpace
+from qosflow_airflow.core.tiers import NodePool
+from qosflow_airflow.core.transfer import StageTimes, blank_tables
 from qosflow_airflow.exceptions import QoSFlowError, RequestError, TierError, WorkflowError
 from tests.support.instances import chain, platform
 
-SPACE = ConfigurationSpace(chain(("first", 4), ("second", 2)), platform(("pfs",), ("tmpfs", "ssd")), COMPLETE)
+SPACE = ConfigurationSpace(
+    chain(("first", 4), ("second", 2)),
+    replace(platform(("pfs",), ("tmpfs", "ssd")), node=NodePool(price_per_hour=36.0)),
+    COMPLETE,
+)
+
+
+def times(nodes: int) -> StageTimes:
+    return StageTimes(nodes, ("first", "second"), ("pfs", "tmpfs", "ssd"), (), **blank_tables(2, 3, 0))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +52,10 @@ SPACE = ConfigurationSpace(chain(("first", 4), ("second", 2)), platform(("pfs",)
         ({"pin": ["first=pfs", "first=pfs"]}, QoSRequest(pin={"first": "pfs"})),
         ({"pin": {"first": None, "second": "ssd"}}, QoSRequest(pin={"second": "ssd"})),
         ({"objective": "node_hours"}, QoSRequest(objective="node_hours")),
+        (
+            {"confidence": "0.95", "max_node_hours": 2, "max_cost": "1e3"},
+            QoSRequest(confidence=0.95, max_node_hours=2.0, max_cost=1000.0),
+        ),
     ],
 )
 def test_loose_values_are_understood(values: dict[str, Any], expected: QoSRequest) -> None:
@@ -81,7 +96,15 @@ def test_an_absent_value_asks_for_nothing(name: str, absent: str | None) -> None
         ({"pin": "first=pfs,first=ssd"}, "stage 'first' is pinned to 'pfs' and 'ssd'"),
         ({"pin": 7}, "pin is 7"),
         ({"objective": "speed"}, r"unknown objective 'speed'\. Use one of makespan, node_hours, cost"),
-        ({"dead_line": 3, "node": 1}, r"unknown fields dead_line, node\. Use allow, deadline_s, exclude, "),
+        (
+            {"dead_line": 3, "node": 1},
+            r"unknown fields dead_line, node\. Use allow, confidence, deadline_s, ",
+        ),
+        ({"confidence": 95}, r"confidence is 95\.0\. Give a probability between 0 and 1"),
+        ({"confidence": 0}, r"confidence is 0\.0"),
+        ({"confidence": "nan"}, "confidence is nan"),
+        ({"max_node_hours": 0}, r"max_node_hours is 0\.0\. Give hours greater than 0"),
+        ({"max_cost": -1}, r"max_cost is -1\.0\. Give an amount greater than 0"),
     ],
 )
 def test_what_makes_no_sense_is_an_error_that_says_the_cure(values: dict[str, Any], said: str) -> None:
@@ -104,13 +127,24 @@ def test_names_that_the_model_does_not_know_are_errors() -> None:
 
 def test_a_slack_is_how_far_each_configuration_is_from_breaking_a_constraint() -> None:
     request = QoSRequest(
-        deadline_s=100.0, max_nodes=4, allow=("pfs", "tmpfs"), exclude=("pfs",), pin={"first": "ssd"}
+        deadline_s=100.0,
+        max_nodes=4,
+        allow=("pfs", "tmpfs"),
+        exclude=("pfs",),
+        pin={"first": "ssd"},
+        max_node_hours=0.25,
+        max_cost=6.0,
     )
     layouts = np.array([[0, 0], [2, 1], [2, 2]], dtype=np.int8)
-    slacks = request.slacks(SPACE, layouts, 5, np.array([100.0, 130.0, np.nan]))
+    slacks = request.slacks(SPACE, layouts, times(5), np.array([100.0, 130.0, np.nan]))
     assert tuple(slacks) == CONSTRAINTS
     assert slacks["deadline_s"][:2].tolist() == [0.0, -30.0]
     assert np.isnan(slacks["deadline_s"][2])
+    assert slacks["max_node_hours"][:2].tolist() == [
+        pytest.approx(0.25 - 5 / 36),
+        pytest.approx(0.25 - 6.5 / 36),
+    ]
+    assert slacks["max_cost"][:2].tolist() == [pytest.approx(1.0), pytest.approx(-0.5)]
     assert slacks["max_nodes"].tolist() == [-1.0, -1.0, -1.0]
     assert slacks["allow"].tolist() == [0.0, -1.0, -2.0]
     assert slacks["exclude"].tolist() == [-2.0, 0.0, 0.0]
@@ -118,7 +152,7 @@ def test_a_slack_is_how_far_each_configuration_is_from_breaking_a_constraint() -
 
 
 def test_only_what_is_asked_for_has_a_slack() -> None:
-    assert QoSRequest().slacks(SPACE, np.zeros((1, 2), np.int8), 1, np.ones(1)) == {}
+    assert QoSRequest().slacks(SPACE, np.zeros((1, 2), np.int8), times(1), np.ones(1)) == {}
 
 
 requests = st.builds(

@@ -51,7 +51,12 @@ def everything(model: Model, objective: str) -> list[Found]:
             if math.isnan(makespan_s):
                 continue
             hours = nodes * makespan_s / 3600
-            value = {"makespan": makespan_s, "node_hours": hours, "cost": 2.0 * hours}[objective]
+            value = {
+                "makespan": makespan_s,
+                "node_hours": hours,
+                "cost": 2.0 * hours,
+                "balanced": makespan_s * nodes**0.5,
+            }[objective]
             tiers = tuple(tiers_of(model.space, layouts[position]).items())
             found.append(Found(value, makespan_s, nodes, position, tiers))
     return sorted(found)

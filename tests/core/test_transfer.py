@@ -38,7 +38,12 @@ def test_unknown_is_null_in_json_and_nan_again_afterwards() -> None:
     table = TimeTable.unknown((2,))
     table.put((0,), 1.5, Provenance.EXTRAPOLATED, 12)
     value = table.to_json()
-    assert value == {"seconds": [1.5, None], "provenance": [1, 3], "tasks_per_node": [12, -1]}
+    assert value == {
+        "seconds": [1.5, None],
+        "provenance": [1, 3],
+        "tasks_per_node": [12, -1],
+        "log_sd": [None, None],
+    }
     again = TimeTable.from_json(json.loads(json.dumps(value, allow_nan=False)))
     assert again.seconds[0] == 1.5
     assert np.isnan(again.seconds[1])
