@@ -1,0 +1,68 @@
+"""A configuration with what it is ranked by, and what a search for the best ones promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from qosflow_airflow.core.cost import balanced, check_priced, money, node_hours
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.space import Layouts
+from qosflow_airflow.core.tiers import TierCatalog
+from qosflow_airflow.core.transfer import FloatArray, StageTimes
+
+
+class Candidate(NamedTuple):
+    """A configuration, in the order of preference.
+
+    The smaller objective comes first, then the shorter makespan, fewer nodes, and the layout that is
+    enumerated earlier. ``layout`` holds the position of each stage's tier in the catalog. Values are compared
+    as they are, to the last bit: there is no tolerance within which two of them would count as equal.
+    """
+
+    objective: float
+    makespan_s: float
+    nodes: int
+    layout: tuple[int, ...]
+
+
+class Search(Protocol):
+    """A way to find the best configurations of a model."""
+
+    method: str
+
+    def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
+        """Yield all configurations that meet ``request``, best first, as far as they are asked for.
+
+        Those with a time that is not known, or with data that does not fit on its tiers, are left out. The
+        deadline is compared with the estimated makespan, whatever confidence is asked for.
+        """
+        ...
+
+
+def objective_of(
+    catalog: TierCatalog, request: QoSRequest, times: StageTimes, layouts: Layouts, makespan_s: FloatArray
+) -> FloatArray:
+    """Return what ``request`` minimises, per layout (C x S) of the given makespan (C)."""
+    if request.objective == "node_hours":
+        return node_hours(times.nodes, makespan_s)
+    if request.objective == "cost":
+        return money(catalog, times, layouts, makespan_s)
+    if request.objective == "balanced":
+        return balanced(times.nodes, makespan_s)
+    return makespan_s
+
+
+def check_request(model: Model, request: QoSRequest) -> None:
+    """Refuse what cannot be answered, before anything is searched.
+
+    Raises
+    ------
+    RequestError, TierError, WorkflowError
+        When the request names an unknown tier or stage, or asks for a cost without prices.
+    """
+    request.check_names(model.space)
+    if request.objective == "cost" or request.max_cost is not None:
+        for scale in model.scales:
+            check_priced(model.catalog, scale.times)

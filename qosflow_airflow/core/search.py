@@ -1,0 +1,28 @@
+"""The best configurations of a model, by whichever way is quicker; both give the same answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+from qosflow_airflow.core.candidate import Candidate, Search, check_request
+from qosflow_airflow.core.enumeration import Enumeration
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.qos import QoSRequest
+
+__all__ = ["Candidate", "Search", "best", "check_request", "search_of", "without_capacity"]
+
+
+def search_of(model: Model) -> Search:
+    """Return the quicker way to search the model; it is worth keeping for several requests."""
+    return Enumeration(model)
+
+
+def best(search: Search, request: QoSRequest, count: int = 1) -> list[Candidate]:
+    """Return the ``count`` best configurations that meet ``request``, or all where there are fewer."""
+    return list(islice(search.in_order(request), count))
+
+
+def without_capacity(model: Model) -> Model:
+    """Return the model as if every tier held everything."""
+    return replace(model, rules=replace(model.rules, respects_capacity=False))
