@@ -14,6 +14,7 @@ from qosflow_airflow.core.capacity import CapacityCheck
 from qosflow_airflow.core.charges import ChargedTimes
 from qosflow_airflow.core.schedule import Schedule, level_barrier, longest_path
 from qosflow_airflow.core.space import Layouts
+from qosflow_airflow.core.stage_costs import StageCosts
 from qosflow_airflow.core.transfer import FloatArray
 
 
@@ -22,15 +23,21 @@ class MakespanModel(ChargedTimes):
     """The makespan of any configuration at one node count, under one rule set."""
 
     @cached_property
+    def costs(self) -> StageCosts:
+        """What each choice of tiers costs."""
+        return StageCosts.of(self)
+
+    @cached_property
     def capacity(self) -> CapacityCheck:
         """Whether configurations fit on their tiers."""
         return CapacityCheck(self.workflow, self.catalog, self.times, self.rules)
 
     def makespan_s(self, layouts: Layouts) -> FloatArray:
         """Return the makespan of each layout in seconds, NaN where a needed time is unknown."""
-        return self.schedule(layouts).makespan_s
+        of = self.costs.level_sum_s if self.rules.level_barrier else self.costs.longest_path_s
+        return of(layouts)
 
     def schedule(self, layouts: Layouts) -> Schedule:
         """Return makespan, provenance, split and critical path of each layout."""
         chain = level_barrier if self.rules.level_barrier else longest_path
-        return chain(self, layouts, self.charges(layouts))
+        return chain(self, layouts, self.charges(layouts), self.makespan_s(layouts))

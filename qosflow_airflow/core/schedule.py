@@ -1,4 +1,4 @@
-"""Chaining what a configuration pays into a makespan, its split and its critical path.
+"""Chaining what a configuration pays: the split of its makespan, and its critical path.
 
 There are two ways, and the rules say which: phase by phase behind a barrier per level, or along the longest
 path.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qosflow_airflow.core.charges import ChargedTimes, Charges
 from qosflow_airflow.core.space import Layouts
-from qosflow_airflow.core.transfer import FloatArray, IntArray, Provenance
+from qosflow_airflow.core.transfer import FloatArray, IntArray
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA
 
 SPLIT = ("movement", "shared_io", "local_io", "compute")
@@ -64,7 +64,9 @@ class Schedule:
         return [path.removeprefix("->") for path in joined]
 
 
-def level_barrier(model: ChargedTimes, layouts: Layouts, charges: Charges) -> Schedule:
+def level_barrier(
+    model: ChargedTimes, layouts: Layouts, charges: Charges, makespan_s: FloatArray
+) -> Schedule:
     """Chain the phases of each level: the longest copy in, the longest stage, the longest copy out."""
     rows = np.arange(len(layouts))
     execution = charges.read + charges.compute + charges.write
@@ -105,16 +107,7 @@ def level_barrier(model: ChargedTimes, layouts: Layouts, charges: Charges) -> Sc
                     steps.append(PathStep(f"stage_{phase}", model.workflow.stage_names[s], won, tags))
                     split[:, 0] += np.where(won, longest, 0.0)
     level_s = {phase: np.stack(parts, axis=1) for phase, parts in phases.items()}
-    provenance = model.provenance(layouts)
-    makespan = _unless_unknown(model, sum(level_s.values(), np.zeros(1)).sum(axis=1), provenance)
-    return Schedule(makespan, provenance, split, on_path, level_s, tuple(steps))
-
-
-def _unless_unknown(model: ChargedTimes, makespan: FloatArray, provenance: NDArray[np.int8]) -> FloatArray:
-    """Return NaN where a needed time is unknown, even where the longest known part is longer."""
-    if model.rules.missing_is_zero:
-        return makespan
-    return np.where(provenance == Provenance.UNKNOWN, np.nan, makespan)
+    return Schedule(makespan_s, model.provenance(layouts), split, on_path, level_s, tuple(steps))
 
 
 def _longest_of_edges(
@@ -157,7 +150,7 @@ def _execution_steps(model: ChargedTimes, charges: Charges, s: int, won: BoolArr
     ]
 
 
-def longest_path(model: ChargedTimes, layouts: Layouts, charges: Charges) -> Schedule:
+def longest_path(model: ChargedTimes, layouts: Layouts, charges: Charges, makespan_s: FloatArray) -> Schedule:
     """Chain stages by their own predecessors: a stage starts when the last of its inputs has arrived."""
     count = len(layouts)
     execution = charges.read + charges.compute + charges.write
@@ -174,14 +167,11 @@ def longest_path(model: ChargedTimes, layouts: Layouts, charges: Charges) -> Sch
             last_edge[:, s] = np.array(incoming[s])[_first_of(arrivals, start)]
         finish[:, s] = start + execution[:, s]
     ends = np.stack([_arrival(model, finish, delay, e) for e in final], axis=1)
-    makespan = ends.max(axis=1)
-    end_edge = np.array(final)[_first_of(ends, makespan)]
-    provenance = model.provenance(layouts)
-    makespan = _unless_unknown(model, makespan, provenance)
+    end_edge = np.array(final)[_first_of(ends, ends.max(axis=1))]
     on_path, used = _walk_back(model, last_edge, end_edge)
     return Schedule(
-        makespan,
-        provenance,
+        makespan_s,
+        model.provenance(layouts),
         _split(model, layouts, charges, delay, on_path, used),
         on_path,
         None,

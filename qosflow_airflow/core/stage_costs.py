@@ -1,0 +1,126 @@
+"""What each choice of tiers costs, summed up once: all that a makespan, without its reasons, is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from qosflow_airflow.core.charges import ChargedTimes
+from qosflow_airflow.core.space import Layouts
+from qosflow_airflow.core.transfer import FloatArray, IntArray, Provenance
+from qosflow_airflow.core.workflow import Workflow
+
+
+class Leg(NamedTuple):
+    """An edge by positions: of the edge, its producer and its consumer; -1 is the outside."""
+
+    edge: int
+    producer: int
+    consumer: int
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """Seconds of stages (S) and edges (E) at one node count under one rule set, by tiers (T).
+
+    ``execution_s`` is S x T. ``into_s`` and ``out_of_s`` are E x T x T, from the first tier to the second:
+    the consumer's and the producer's copy. NaN is not known.
+    """
+
+    workflow: Workflow
+    legs: tuple[Leg, ...]
+    home: int
+    execution_s: FloatArray
+    into_s: FloatArray
+    out_of_s: FloatArray
+
+    @classmethod
+    def of(cls, model: ChargedTimes) -> StageCosts:
+        """Sum up the times that ``model`` charges."""
+        times, unknown = model.times, np.int8(Provenance.UNKNOWN)
+        gaps = (times.read.provenance == unknown) | (times.write.provenance == unknown)
+        cells = [times.read.seconds, times.compute.seconds[:, None], times.write.seconds]
+        legs = [model.legs.into_s, model.legs.out_of_s]
+        if model.rules.missing_is_zero:
+            cells, legs = [np.nan_to_num(cell) for cell in cells], [np.nan_to_num(leg) for leg in legs]
+        else:
+            # Also where a time is said to be unknown and a number stands in its place.
+            cells[0] = np.where(gaps, np.nan, cells[0])
+            legs = [np.where(model.legs.provenance == unknown, np.nan, leg) for leg in legs]
+        index = model.workflow.index
+        ends = [Leg(e, index.get(p, -1), index.get(c, -1)) for e, (p, c) in enumerate(times.edges)]
+        home = model.catalog.index[model.catalog.home]
+        return cls(model.workflow, tuple(ends), home, cells[0] + cells[1] + cells[2], *legs)
+
+    @cached_property
+    def delay_s(self) -> FloatArray:
+        """Both copies of an edge, E x T x T."""
+        return self.into_s + self.out_of_s
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """Stages so that each comes after its predecessors."""
+        return tuple(self.workflow.index[name] for name in self.workflow.topological_order)
+
+    @cached_property
+    def incoming(self) -> tuple[tuple[Leg, ...], ...]:
+        """The edges into each stage."""
+        stages = range(len(self.workflow.stages))
+        return tuple(tuple(leg for leg in self.legs if leg.consumer == s) for s in stages)
+
+    @cached_property
+    def final(self) -> tuple[Leg, ...]:
+        """The edges to the outside."""
+        return tuple(leg for leg in self.legs if leg.consumer == -1)
+
+    @cached_property
+    def levels(self) -> tuple[tuple[int, ...], ...]:
+        """The stages of each level."""
+        levels = [stage.level for stage in self.workflow.stages]
+        return tuple(tuple(s for s, level in enumerate(levels) if level == at) for at in self.workflow.levels)
+
+    def longest_path_s(self, layouts: Layouts) -> FloatArray:
+        """Return the longest path of each layout (C x S), NaN where a time on it is unknown."""
+        tiers = self._tiers(layouts)
+        finish: dict[int, FloatArray] = {}
+        for s in self.order:
+            start = np.zeros(len(layouts))
+            for leg in self.incoming[s]:
+                moved = self.delay_s[leg.edge][tiers[leg.producer], tiers[s]]
+                np.maximum(start, moved if leg.producer < 0 else finish[leg.producer] + moved, out=start)
+            finish[s] = start + self.execution_s[s][tiers[s]]
+        makespan = np.zeros(len(layouts))
+        for leg in self.final:
+            moved = self.delay_s[leg.edge][tiers[leg.producer], self.home]
+            np.maximum(makespan, finish[leg.producer] + moved, out=makespan)
+        return makespan
+
+    def level_sum_s(self, layouts: Layouts) -> FloatArray:
+        """Return the longest copy in, stage and copy out of each layout (C x S), summed level by level."""
+        tiers = self._tiers(layouts)
+        total = np.zeros(len(layouts))
+        for members in self.levels:
+            for phase in ("in", "exec", "out"):
+                longest = np.zeros(len(layouts))
+                for seconds in self._of_phase(phase, members, tiers):
+                    np.maximum(longest, seconds, out=longest)
+                total += longest
+        return total
+
+    def _of_phase(self, phase: str, members: tuple[int, ...], tiers: dict[int, IntArray]) -> list[FloatArray]:
+        if phase == "exec":
+            return [self.execution_s[s][tiers[s]] for s in members]
+        seconds = self.into_s if phase == "in" else self.out_of_s
+        return [
+            seconds[leg.edge][tiers[leg.producer], tiers[leg.consumer]]
+            for leg in self.legs
+            if (leg.consumer if phase == "in" else leg.producer) in members
+        ]
+
+    def _tiers(self, layouts: Layouts) -> dict[int, IntArray]:
+        """Return the tiers of each stage, and of the outside, in a row that indexes quickly."""
+        columns = {s: np.ascontiguousarray(layouts[:, s], dtype=np.int64) for s in range(layouts.shape[1])}
+        return {**columns, -1: np.full(len(layouts), self.home, dtype=np.int64)}
