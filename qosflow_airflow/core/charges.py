@@ -129,12 +129,12 @@ class ChargedTimes:
         for e, edge in enumerate(self.times.edges):
             for a in range(tiers):
                 for b in range(tiers):
-                    for leg, (source, destination) in self._charged_legs(edge, a, b):
+                    for leg, (source, destination) in self.charged_legs(edge, a, b):
                         table = self.times.stage_in if leg == "in" else self.times.stage_out
                         legs.charge((e, a, b), leg, table, (e, source, destination))
         return legs
 
-    def _charged_legs(self, edge: Edge, source: int, destination: int) -> list[tuple[str, tuple[int, int]]]:
+    def charged_legs(self, edge: Edge, source: int, destination: int) -> list[tuple[str, tuple[int, int]]]:
         """Return the copies that data of ``edge`` needs from one tier to the other, as (leg, tiers)."""
         direct = (source, destination)
         if edge.producer == INITIAL_DATA:

@@ -59,6 +59,8 @@ def random_times(
             no_data = generator.random(shape) < unknown
             table.seconds[no_data] = np.nan
             table.provenance[no_data] = Provenance.UNKNOWN
+    for table in tables.values():
+        table.log_sd[...] = generator.uniform(0.0, 0.6, table.seconds.shape)
     return StageTimes(nodes, workflow.stage_names, catalog.names, edges, **tables)
 
 

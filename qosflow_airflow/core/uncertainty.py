@@ -1,0 +1,207 @@
+"""How sure a makespan is: many draws of everything that is uncertain, and what they make of a configuration.
+
+Each time has a factor with other times: reads of tiers with one storage profile share one, writes and copies
+likewise, and each stage's compute time has its own, at every node count. A draw multiplies a time by
+``exp(log_sd * z)``, z standard normal and the same for all times of the factor. All configurations see the
+same draws, so that comparing them is not noise; each factor's draws are a Latin hypercube, every one of the
+``n`` quantiles once, in an order that depends on the seed and on the factor's name alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.makespan import MakespanModel
+from qosflow_airflow.core.space import Layouts
+from qosflow_airflow.core.tiers import TierCatalog
+from qosflow_airflow.core.transfer import FloatArray, TimeTable
+
+DRAWS = 10_000
+SEED = 20
+QUANTILES = {"p05_s": 0.05, "p50_s": 0.5, "p95_s": 0.95}
+"""The ends and the middle of the interval that holds nine makespans of ten."""
+
+FactorName = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FactorDraws:
+    """Standard normal draws per factor, the same wherever and whenever a factor is asked for."""
+
+    count: int = DRAWS
+    seed: int = SEED
+
+    def of(self, factor: FactorName) -> FloatArray:
+        """Return the draws of one factor."""
+        if factor not in self._drawn:
+            name = zlib.crc32("\0".join(factor).encode())
+            self._drawn[factor] = np.random.default_rng([self.seed, name]).permutation(self._quantiles)
+        return self._drawn[factor]
+
+    @cached_property
+    def _drawn(self) -> dict[FactorName, FloatArray]:
+        return {}
+
+    @cached_property
+    def _quantiles(self) -> FloatArray:
+        normal = NormalDist()
+        upper = [normal.inv_cdf((self.count - at - 0.5) / self.count) for at in range(self.count // 2)]
+        middle = [0.0] * (self.count % 2)
+        return np.array([*(-z for z in upper), *middle, *reversed(upper)])
+
+
+@dataclass(frozen=True)
+class MakespanDraws:
+    """Makespans of layouts at one node count, once per draw."""
+
+    makespans: MakespanModel
+    factors: FactorDraws
+
+    def makespan_s(self, layout: Sequence[int]) -> FloatArray:
+        """Return a layout's makespan in every draw, seconds; NaN where a needed time is unknown."""
+        rules = self.makespans.rules
+        return self._barrier_s(layout) if rules.level_barrier else self._longest_path_s(layout)
+
+    def quantiles_s(self, layout: Sequence[int]) -> dict[str, float] | None:
+        """Return quantiles of a layout's makespan (:data:`QUANTILES`); none where a spread is not known."""
+        if not self.known(np.array([layout], dtype=np.int8))[0]:
+            return None
+        found = np.quantile(self.makespan_s(layout), list(QUANTILES.values()))
+        return dict(zip(QUANTILES, found.tolist(), strict=True))
+
+    def probability_within(self, layout: Sequence[int], deadline_s: float) -> float:
+        """Return the share of draws in which the makespan is at most ``deadline_s``."""
+        return float(np.mean(self.makespan_s(layout) <= deadline_s))
+
+    def known(self, layouts: Layouts) -> NDArray[np.bool_]:
+        """Return, per layout, whether the spread of every time it takes is known."""
+        times, rows = self.makespans.times, np.arange(layouts.shape[1])
+        source, destination = self.makespans.edge_tiers(layouts)
+        legs = self._leg_known[np.arange(len(times.edges)), source, destination].all(axis=1)
+        stages = [_known(table)[rows, layouts].all(axis=1) for table in (times.read, times.write)]
+        return np.asarray(legs & stages[0] & stages[1] & _known(times.compute).all())
+
+    @cached_property
+    def _leg_known(self) -> NDArray[np.bool_]:
+        known = np.ones(self.makespans.legs.into_s.shape, dtype=bool)
+        tables = {leg: _known(table) for leg, table in self._copy_tables.items()}
+        for e, a, b in np.ndindex(known.shape):
+            known[e, a, b] = all(tables[leg][(e, *copy)] for leg, copy in self._copies(e, a, b))
+        return known
+
+    @cached_property
+    def _copy_tables(self) -> dict[str, TimeTable]:
+        return {"in": self.makespans.times.stage_in, "out": self.makespans.times.stage_out}
+
+    def _copies(self, e: int, a: int, b: int) -> list[tuple[str, tuple[int, int]]]:
+        return self.makespans.charged_legs(self.makespans.times.edges[e], a, b)
+
+    @cached_property
+    def _ends(self) -> list[tuple[int, int]]:
+        """Producer and consumer of each edge; -1 is the outside."""
+        index = self.makespans.workflow.index
+        edges = self.makespans.times.edges
+        return [(index.get(edge.producer, -1), index.get(edge.consumer, -1)) for edge in edges]
+
+    def _longest_path_s(self, layout: Sequence[int]) -> FloatArray:
+        workflow = self.makespans.workflow
+        incoming: dict[int, list[int]] = {s: [] for s in range(-1, len(workflow.stages))}
+        for e, (_, consumer) in enumerate(self._ends):
+            incoming[consumer].append(e)
+        finish: dict[int, FloatArray] = {-1: np.zeros(self.factors.count)}
+
+        def arrived(edges: list[int]) -> FloatArray:
+            latest = np.zeros(self.factors.count)
+            for e in edges:
+                np.maximum(
+                    latest, finish[self._ends[e][0]] + self._edge_s(e, layout, ("in", "out")), out=latest
+                )
+            return latest
+
+        for name in workflow.topological_order:
+            s = workflow.index[name]
+            finish[s] = arrived(incoming[s]) + self._stage_s(s, layout[s])
+        return arrived(incoming[-1])
+
+    def _barrier_s(self, layout: Sequence[int]) -> FloatArray:
+        workflow = self.makespans.workflow
+        total = np.zeros(self.factors.count)
+        for level in workflow.levels:
+            members = {s for s, stage in enumerate(workflow.stages) if stage.level == level}
+            into = [e for e, (_, consumer) in enumerate(self._ends) if consumer in members]
+            out_of = [e for e, (producer, _) in enumerate(self._ends) if producer in members]
+            for phase in (
+                [self._edge_s(e, layout, ("in",)) for e in into],
+                [self._stage_s(s, layout[s]) for s in members],
+                [self._edge_s(e, layout, ("out",)) for e in out_of],
+            ):
+                total += reduce(np.maximum, phase, np.zeros(1))
+        return total
+
+    @cached_property
+    def _stage_draws(self) -> dict[tuple[int, int], FloatArray]:
+        return {}
+
+    def _stage_s(self, s: int, t: int) -> FloatArray:
+        if (s, t) not in self._stage_draws:
+            times, tier = self.makespans.times, _profile_name(self.makespans.catalog, t)
+            self._stage_draws[s, t] = (
+                self._drawn(times.read, (s, t), ("read", tier))
+                + self._drawn(times.compute, (s,), ("compute", times.stages[s]))
+                + self._drawn(times.write, (s, t), ("write", tier))
+            )
+        return self._stage_draws[s, t]
+
+    @cached_property
+    def _edge_draws(self) -> dict[tuple[int, int, int, tuple[str, ...]], FloatArray]:
+        return {}
+
+    def _edge_s(self, e: int, layout: Sequence[int], legs: tuple[str, ...]) -> FloatArray:
+        """Return what the copies of an edge take on the given legs."""
+        home = self.makespans.catalog.index[self.makespans.catalog.home]
+        a, b = (home if s < 0 else int(layout[s]) for s in self._ends[e])
+        if (e, a, b, legs) not in self._edge_draws:
+            drawn = [
+                self._drawn(self._copy_tables[leg], (e, *copy), ("copy", *self._profiles(copy)))
+                for leg, copy in self._copies(e, a, b)
+                if leg in legs
+            ]
+            self._edge_draws[e, a, b, legs] = sum(drawn, np.zeros(1))
+        return self._edge_draws[e, a, b, legs]
+
+    def _profiles(self, copy: tuple[int, int]) -> tuple[str, str]:
+        source, destination = (_profile_name(self.makespans.catalog, t) for t in copy)
+        return source, destination
+
+    def _drawn(self, table: TimeTable, at: tuple[int, ...], factor: FactorName) -> FloatArray:
+        seconds, log_sd = float(table.seconds[at]), float(table.log_sd[at])
+        if np.isnan(seconds) and self.makespans.rules.missing_is_zero:
+            seconds = 0.0
+        if seconds == 0 or np.isnan(seconds) or log_sd == 0:
+            return np.full(1, seconds)
+        return np.asarray(seconds * np.exp(log_sd * self.factors.of(factor)))
+
+
+def _known(table: TimeTable) -> NDArray[np.bool_]:
+    return np.asarray(~np.isnan(table.log_sd) | (table.seconds == 0))
+
+
+def _profile_name(catalog: TierCatalog, t: int) -> str:
+    return catalog.tiers[t].profile_name
+
+
+def shares_of_best(makespans_s: Sequence[FloatArray], tolerance: float = 0.0) -> FloatArray:
+    """Return, per configuration, the share of draws in which none is better by more than ``tolerance``.
+
+    The draws of all configurations must be the same. Configurations that tie count all, so that the shares
+    may add up to more than one.
+    """
+    drawn = np.stack([np.broadcast_to(found, max(map(np.shape, makespans_s))) for found in makespans_s])
+    return np.asarray((drawn <= drawn.min(axis=0) * (1 + tolerance)).mean(axis=1))
