@@ -1,0 +1,82 @@
+"""The best configurations among those that keep a deadline with a given probability.
+
+A configuration is drawn as soon as it is the best one left, and the first that is sure enough is the answer:
+the others are no better. From a confidence of one half on, a makespan that is estimated beyond the deadline
+cannot keep it: half of what is drawn is longer than the estimate, or more, because the longest of several
+paths counts. Below that the estimate may lie beyond the deadline, and nothing is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from qosflow_airflow.core.candidate import Candidate, Search
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.uncertainty import FactorDraws, MakespanDraws
+from qosflow_airflow.exceptions import RequestError
+
+MAX_DRAWN = 10_000
+"""Configurations drawn at most for one answer; where none of them is sure enough, that is said."""
+EVEN_CHANCE = 0.5
+
+
+@dataclass
+class ConfidentSearch:
+    """A search that heeds the confidence of a request. Without one it is the search that it is made of."""
+
+    model: Model
+    search: Search
+    factors: FactorDraws = field(default_factory=FactorDraws)
+    gave_up: bool = False
+    """Whether so many configurations were drawn that a better or an only one may have been missed."""
+
+    def __post_init__(self) -> None:
+        self._draws: dict[int, MakespanDraws] = {}
+        self._probabilities: dict[tuple[int, tuple[int, ...], float], float] = {}
+
+    @property
+    def method(self) -> str:
+        """How configurations are searched before they are drawn."""
+        return self.search.method
+
+    def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
+        """Yield all configurations that meet ``request``, its confidence included, best first.
+
+        Raises
+        ------
+        RequestError
+            When a confidence is asked for and the times of a configuration carry no spread.
+        """
+        if request.confidence is None or request.deadline_s is None:
+            yield from self.search.in_order(request)
+            return
+        asked = request if request.confidence >= EVEN_CHANCE else replace(request, deadline_s=None)
+        for drawn, candidate in enumerate(self.search.in_order(asked)):
+            if drawn >= MAX_DRAWN:
+                self.gave_up = True
+                return
+            if self.probability(candidate, request.deadline_s) >= request.confidence:
+                yield candidate
+
+    def draws(self, nodes: int) -> MakespanDraws:
+        """Return the draws at a node count."""
+        if nodes not in self._draws:
+            self._draws[nodes] = MakespanDraws(self.model.makespans(nodes), self.factors)
+        return self._draws[nodes]
+
+    def probability(self, candidate: Candidate, deadline_s: float) -> float:
+        """Return the probability that a configuration keeps a deadline."""
+        key = (candidate.nodes, candidate.layout, deadline_s)
+        if key not in self._probabilities:
+            draws = self.draws(candidate.nodes)
+            if not draws.known(np.array([candidate.layout], dtype=np.int8))[0]:
+                raise RequestError(
+                    "a confidence is asked for, and the model's times carry no spread",
+                    cure="Build the model from observations and measured rates, or ask without confidence.",
+                )
+            self._probabilities[key] = draws.probability_within(candidate.layout, deadline_s)
+        return self._probabilities[key]
