@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from qosflow_airflow.core.makespan import MakespanModel
@@ -67,8 +68,15 @@ class Model:
         raise QoSFlowError(f"the model has no scale of {nodes} nodes", cure=f"Use one of {known}.")
 
     def makespans(self, nodes: int) -> MakespanModel:
-        """Return the makespan model at ``nodes``."""
-        return MakespanModel(self.workflow, self.catalog, self.scale(nodes).times, self.rules)
+        """Return the makespan model at ``nodes``, the same one each time: its tables are worth keeping."""
+        if nodes not in self._makespans:
+            times = self.scale(nodes).times
+            self._makespans[nodes] = MakespanModel(self.workflow, self.catalog, times, self.rules)
+        return self._makespans[nodes]
+
+    @cached_property
+    def _makespans(self) -> dict[int, MakespanModel]:
+        return {}
 
     def blocks(self) -> Iterator[tuple[MakespanModel, Layouts]]:
         """Yield every configuration: the valid layouts block by block, at each node count."""
