@@ -30,7 +30,10 @@ class Candidate(NamedTuple):
 class Search(Protocol):
     """A way to find the best configurations of a model."""
 
-    method: str
+    @property
+    def method(self) -> str:
+        """The way in a word, as answers name it."""
+        ...
 
     def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
         """Yield all configurations that meet ``request``, best first, as far as they are asked for.

@@ -16,7 +16,16 @@ from qosflow_airflow.core.transfer import FloatArray, StageTimes
 from qosflow_airflow.exceptions import RequestError
 
 OBJECTIVES = ("makespan", "node_hours", "cost", "balanced")
-CONSTRAINTS = ("deadline_s", "max_nodes", "max_node_hours", "max_cost", "allow", "exclude", "pin")
+CONSTRAINTS = (
+    "deadline_s",
+    "confidence",
+    "max_nodes",
+    "max_node_hours",
+    "max_cost",
+    "allow",
+    "exclude",
+    "pin",
+)
 """Names under which a constraint is reported."""
 
 

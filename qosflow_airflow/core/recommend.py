@@ -6,7 +6,7 @@ fewest first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -17,9 +17,19 @@ from numpy.typing import NDArray
 from qosflow_airflow.core.cost import node_hours
 from qosflow_airflow.core.describe import describe
 from qosflow_airflow.core.explain import CAPACITY, explain
+from qosflow_airflow.core.loosening import NUMBERS, without
 from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.obstacles import binding_stages, missing_measurements
 from qosflow_airflow.core.qos import CONSTRAINTS, QoSRequest
-from qosflow_airflow.core.search import Candidate, Search, best, check_request, search_of, without_capacity
+from qosflow_airflow.core.repairs import find_repairs, repair_to_json
+from qosflow_airflow.core.search import (
+    Candidate,
+    ConfidentSearch,
+    best,
+    check_request,
+    search_of,
+    without_capacity,
+)
 from qosflow_airflow.core.space import Configuration
 
 WITHIN = 0.05
@@ -49,7 +59,9 @@ class Infeasible:
     answer: Mapping[str, Any]
 
 
-def recommend(model: Model, request: QoSRequest, search: Search | None = None) -> Recommendation | Infeasible:
+def recommend(
+    model: Model, request: QoSRequest, search: ConfidentSearch | None = None
+) -> Recommendation | Infeasible:
     """Return the exact optimum of ``request``, or what stands in its way.
 
     ``search`` is that of the model, where it is kept for several requests.
@@ -66,7 +78,7 @@ def recommend(model: Model, request: QoSRequest, search: Search | None = None) -
 
 
 def _recommendation(
-    model: Model, request: QoSRequest, search: Search, found: list[Candidate]
+    model: Model, request: QoSRequest, search: ConfidentSearch, found: list[Candidate]
 ) -> Recommendation:
     chosen, *others = found
     limit = chosen.objective * (1 + WITHIN)
@@ -77,6 +89,7 @@ def _recommendation(
         "rules": model.rules.name,
         "request": request.to_json(),
         **describe(model, chosen.nodes, layout),
+        "interval": _interval(request, search, chosen),
         "slack": _slack(model, request, chosen),
         "alternatives": [_brief(model, other) for other in others if other.objective <= limit],
         "optimality": _optimality(search),
@@ -87,6 +100,17 @@ def _recommendation(
 
 def _layout(candidate: Candidate) -> NDArray[np.int8]:
     return np.array(candidate.layout, dtype=np.int8)
+
+
+def _interval(
+    request: QoSRequest, search: ConfidentSearch, chosen: Candidate
+) -> dict[str, float | None] | None:
+    """Return quantiles of the makespan and the probability to keep the deadline; none where not known."""
+    quantiles = search.draws(chosen.nodes).quantiles_s(chosen.layout)
+    if quantiles is None:
+        return None
+    asked = request.deadline_s
+    return {**quantiles, "p_deadline": None if asked is None else search.probability(chosen, asked)}
 
 
 def _slack(model: Model, request: QoSRequest, chosen: Candidate) -> dict[str, float]:
@@ -104,11 +128,11 @@ def _brief(model: Model, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _optimality(search: Search) -> dict[str, Any]:
-    return {"proven": True, "method": search.method}
+def _optimality(search: ConfidentSearch) -> dict[str, Any]:
+    return {"proven": not search.gave_up, "method": search.method}
 
 
-def _infeasible(model: Model, request: QoSRequest, search: Search) -> Infeasible:
+def _infeasible(model: Model, request: QoSRequest, search: ConfidentSearch) -> Infeasible:
     # A request can be changed; what does not fit cannot run, and is never proposed.
     repairs = _relaxations(search, request, range(1, len(CONSTRAINTS) + 1))
     roomier = _with_room(model, request, max(map(len, repairs), default=len(CONSTRAINTS) + 1))
@@ -123,6 +147,9 @@ def _infeasible(model: Model, request: QoSRequest, search: Search) -> Infeasible
         "rules": model.rules.name,
         "request": request.to_json(),
         "binding": sorted(binding) or ["measurements"],
+        "binding_stages": {} if nearest is None else _binding_stages(model, request, binding, nearest),
+        "repairs": _repairs(model, request, search),
+        "missing": _missing(model, request, search),
         "nearest": None if nearest is None else describe(model, nearest.nodes, _layout(nearest)),
         "over_capacity": []
         if too_large is None
@@ -134,11 +161,28 @@ def _infeasible(model: Model, request: QoSRequest, search: Search) -> Infeasible
     return Infeasible(tuple(answer["binding"]), configuration, answer)
 
 
+def _repairs(model: Model, request: QoSRequest, search: ConfidentSearch) -> list[dict[str, Any]]:
+    found = find_repairs(model, request, lambda asked: next(search.in_order(asked), None))
+    return [repair_to_json(model, request, repair) for repair in found]
+
+
+def _missing(model: Model, request: QoSRequest, search: ConfidentSearch) -> list[dict[str, Any]]:
+    """Return what to measure, where the tiers and stages of the request allow nothing that is known."""
+    loose = without(request, [*NUMBERS, "max_nodes"])
+    return [] if best(search, loose) else missing_measurements(model, request)
+
+
+def _binding_stages(
+    model: Model, request: QoSRequest, binding: Collection[str], nearest: Candidate
+) -> dict[str, list[str]]:
+    return binding_stages(model, request, sorted(binding), nearest.nodes, _layout(nearest))
+
+
 Relaxations = dict[tuple[str, ...], Candidate]
 """Constraints left out, and the best configuration without them."""
 
 
-def _relaxations(search: Search, request: QoSRequest, sizes: range) -> Relaxations:
+def _relaxations(search: ConfidentSearch, request: QoSRequest, sizes: range) -> Relaxations:
     """Return the smallest sets of constraints that, left out, make the request feasible."""
     unasked = QoSRequest()
     asked = [name for name in CONSTRAINTS if getattr(request, name) != getattr(unasked, name)]

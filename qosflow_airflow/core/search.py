@@ -6,16 +6,17 @@ from dataclasses import replace
 from itertools import islice
 
 from qosflow_airflow.core.candidate import Candidate, Search, check_request
+from qosflow_airflow.core.confidence import ConfidentSearch
 from qosflow_airflow.core.enumeration import Enumeration
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 
-__all__ = ["Candidate", "Search", "best", "check_request", "search_of", "without_capacity"]
+__all__ = ["Candidate", "ConfidentSearch", "Search", "best", "check_request", "search_of", "without_capacity"]
 
 
-def search_of(model: Model) -> Search:
+def search_of(model: Model) -> ConfidentSearch:
     """Return the quicker way to search the model; it is worth keeping for several requests."""
-    return Enumeration(model)
+    return ConfidentSearch(model, Enumeration(model))
 
 
 def best(search: Search, request: QoSRequest, count: int = 1) -> list[Candidate]:

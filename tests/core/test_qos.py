@@ -137,7 +137,8 @@ def test_a_slack_is_how_far_each_configuration_is_from_breaking_a_constraint() -
     )
     layouts = np.array([[0, 0], [2, 1], [2, 2]], dtype=np.int8)
     slacks = request.slacks(SPACE, layouts, times(5), np.array([100.0, 130.0, np.nan]))
-    assert tuple(slacks) == CONSTRAINTS
+    # How sure a deadline is kept is not told by one estimate.
+    assert tuple(slacks) == tuple(name for name in CONSTRAINTS if name != "confidence")
     assert slacks["deadline_s"][:2].tolist() == [0.0, -30.0]
     assert np.isnan(slacks["deadline_s"][2])
     assert slacks["max_node_hours"][:2].tolist() == [
