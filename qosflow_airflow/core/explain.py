@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from qosflow_airflow.core.obstacles import measurement_in_words
 
 CAVEATS = {
     "extrapolated": "Some times lie outside what was measured.",
@@ -12,6 +14,8 @@ CAVEATS = {
 }
 """What must be said of a configuration in a state that is not simply measured."""
 
+MAX_SAID = 3
+"""Repairs and missing measurements that are said; all of them are in the answer."""
 
 CAPACITY = "capacity"
 """The name under which full tiers are reported among the constraints that stand in the way."""
@@ -62,7 +66,8 @@ def _explain_infeasible(answer: Mapping[str, Any]) -> str:
                 f"Nothing is feasible: {'; '.join(answer['over_capacity'])}. Use larger tiers or more nodes."
             )
         return (
-            "Nothing is feasible: no configuration has all the measurements it needs. Measure those missing."
+            "Nothing is feasible: no configuration has all the measurements it needs. "
+            f"Measure those missing{_to_measure(answer)}."
         )
     asked = answer["request"]
     binding = ", ".join(
@@ -72,10 +77,28 @@ def _explain_infeasible(answer: Mapping[str, Any]) -> str:
         for name in answer["binding"]
     )
     words = configuration_in_words(nearest["configuration"])
-    return (
-        f"Nothing is feasible. What stands in the way: {binding}. "
-        f"Without that the best is {nearest['makespan_s']:.1f} s, on {words}."
-    )
+    parts = [
+        f"Nothing is feasible. What stands in the way: {binding}.",
+        f"Without that the best is {nearest['makespan_s']:.1f} s, on {words}.",
+    ]
+    if answer["repairs"]:
+        parts.append(f"Enough is {_either([repair['words'] for repair in answer['repairs']])}.")
+    if answer["missing"]:
+        parts.append(f"What was asked for cannot be judged before it is measured{_to_measure(answer)}.")
+    return " ".join(parts)
+
+
+def _either(ways: Sequence[str]) -> str:
+    """Say the first ways out, and how many more there are."""
+    listed = "; or ".join(ways[:MAX_SAID])
+    more = len(ways) - MAX_SAID
+    return f"{listed}; or one of {more} other changes" if more > 0 else listed
+
+
+def _to_measure(answer: Mapping[str, Any]) -> str:
+    missing = [measurement_in_words(found) for found in answer["missing"]]
+    more = len(missing) - MAX_SAID
+    return f": {', '.join(missing[:MAX_SAID])}{f' and {more} more' if more > 0 else ''}" if missing else ""
 
 
 def _value(asked: Any) -> str:

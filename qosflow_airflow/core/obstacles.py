@@ -43,10 +43,10 @@ def binding_stages(
 def missing_measurements(model: Model, request: QoSRequest) -> list[dict[str, Any]]:
     """Return what to measure so that one configuration on the requested tiers is known.
 
-    These are few measurements, if not the fewest. Each is plain JSON: ``nodes`` and ``part``; for ``read`` and
-    ``write`` the ``stage`` and its ``tier``; for a ``copy`` the ``producer`` and ``consumer`` of the data, and
-    the tiers ``from`` and ``to``. There are none where such a configuration is known already, or where the
-    rules count as 0 s what is not.
+    These are few measurements, if not the fewest. Each is plain JSON: ``nodes`` and ``part``; for ``read``
+    and ``write`` the ``stage`` and its ``tier``; for a ``copy`` the ``producer`` and ``consumer``, and the
+    tiers ``from`` and ``to``. There are none where such a configuration is known already, or where
+    the rules count as 0 s what is not.
     """
     if model.rules.missing_is_zero:
         return []

@@ -1,0 +1,241 @@
+"""What time, node-hours and money can be traded for each other: the configurations that nothing dominates.
+
+A configuration is on the front when no other one that meets the request is at least as good in makespan,
+node-hours and, where prices are known, cost, and better in one of them.
+
+At one node count node-hours grow with the makespan, and so does cost where storage is free: per limit to the
+nodes the fastest configuration is enough. Where tiers have prices, a slower layout may be cheaper. Then, per
+limit to the nodes, the cheapest configuration is asked for under a deadline that is shortened step by step,
+each time to just below what was found, until nothing is left. When that takes too many steps, a step is as
+large as :func:`front` says in its ``epsilon``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qosflow_airflow.core.candidate import Candidate
+from qosflow_airflow.core.cost import SECONDS_PER_HOUR, check_priced, money
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.exceptions import RequestError
+
+MAX_POINTS = 12
+"""Points that are listed at most."""
+MAX_STEPS = 48
+"""Deadlines per limit to the nodes up to which a front with storage prices is followed point by point."""
+COARSE_STEPS = 12
+"""Deadlines per limit to the nodes beyond that."""
+EPSILONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Shares by which points may be worse than those that they stand for, tried in this order."""
+
+Ask = Callable[[QoSRequest], Candidate | None]
+
+
+class Point(NamedTuple):
+    """A configuration and what it takes; ``cost`` is ``None`` where prices are not known."""
+
+    makespan_s: float
+    node_hours: float
+    cost: float | None
+    nodes: int
+    layout: tuple[int, ...]
+
+    @property
+    def amounts(self) -> tuple[float, ...]:
+        """What is to be small."""
+        known = (self.makespan_s, self.node_hours)
+        return known if self.cost is None else (*known, self.cost)
+
+
+@dataclass(frozen=True)
+class Front:
+    """Points by makespan, ascending.
+
+    ``epsilon`` is the share by which, in each amount, a configuration that nothing dominates may be better
+    than the point that stands for it; 0 says that all of them are there. ``knee`` is the position of the point
+    from which either direction costs much.
+    """
+
+    points: tuple[Point, ...]
+    epsilon: float
+    knee: int
+
+
+def find_front(model: Model, request: QoSRequest, ask: Ask) -> Front:
+    """Return the front under the constraints of ``request``, thinned to at most ``MAX_POINTS``.
+
+    ``ask`` returns the best candidate of a request; the request has one.
+    """
+    search = _Sweep(model, request, ask)
+    found = not_dominated(search.points())
+    points, epsilon = thinned(found)
+    # A point stands for one that stands for others: the two shares add up.
+    return Front(points, (1 + epsilon) * (1 + search.epsilon) - 1, knee_of(points))
+
+
+def front_to_json(model: Model, front: Front) -> dict[str, Any]:
+    """Return a front as plain JSON."""
+    return {
+        "points": [
+            {
+                "configuration": model.space.configuration(
+                    point.nodes, np.array(point.layout, dtype=np.int8)
+                ).to_json(),
+                "makespan_s": point.makespan_s,
+                "node_hours": point.node_hours,
+                "cost": point.cost,
+                "knee": position == front.knee,
+            }
+            for position, point in enumerate(front.points)
+        ],
+        "epsilon": front.epsilon,
+    }
+
+
+def not_dominated(points: Iterator[Point]) -> tuple[Point, ...]:
+    """Return the points that nothing dominates, one of those that are equal, by makespan."""
+    kept: list[Point] = []
+    for point in sorted(set(points), key=lambda point: (point.amounts, point.nodes, point.layout)):
+        # What comes later is no better in the first amount, so that it cannot dominate what is kept.
+        if not any(_covers(other, point, 0.0) for other in kept):
+            kept.append(point)
+    return tuple(kept)
+
+
+def thinned(points: tuple[Point, ...], limit: int = MAX_POINTS) -> tuple[tuple[Point, ...], float]:
+    """Return at most ``limit`` points, and the share by which they may be worse than those they stand for.
+
+    The best of each amount stay, and so does the knee.
+    """
+    if len(points) <= limit:
+        return points, 0.0
+    ends = {min(range(len(points)), key=lambda at: points[at].amounts[axis]) for axis in _axes(points)}
+    ends.add(knee_of(points))
+    for epsilon in (*EPSILONS[1:], math.inf):
+        kept = set(ends)
+        for at, point in enumerate(points):
+            if not any(_covers(points[other], point, epsilon) for other in kept):
+                kept.add(at)
+        if len(kept) <= limit:
+            break
+    listed = tuple(points[at] for at in sorted(kept))
+    return listed, _share(points, listed)
+
+
+def knee_of(points: tuple[Point, ...]) -> int:
+    """Return the position of the knee.
+
+    Both axes, makespan and what it costs (money where it is known, else node-hours), are logarithms scaled to
+    0..1 between the ends of the front. The knee is the point farthest below the chord from end to end; of two
+    points alike, the faster one.
+    """
+    time = _scaled([point.makespan_s for point in points])
+    spent = _scaled([point.node_hours if point.cost is None else point.cost for point in points])
+    return max(range(len(points)), key=lambda at: (1 - time[at] - spent[at], -at))
+
+
+class _Sweep:
+    """Points of the front, and the share by which others may be better than they are."""
+
+    def __init__(self, model: Model, request: QoSRequest, ask: Ask) -> None:
+        self.model = model
+        self.request = request
+        self.epsilon = 0.0
+        self._ask = ask
+        self._is_priced = is_priced(model)
+        self._stores_for_money = self._is_priced and any(t.price_per_gib_hour for t in model.catalog.tiers)
+
+    def points(self) -> Iterator[Point]:
+        """Yield every point of the front, and maybe others."""
+        limit = self.request.max_nodes or max(self.model.nodes)
+        for nodes in self.model.nodes:
+            if nodes > limit:
+                return
+            asked = replace(self.request, max_nodes=nodes, objective="makespan")
+            fastest = self._ask(asked)
+            if fastest is None:
+                continue
+            yield self._point(fastest)
+            if self._stores_for_money:
+                yield from self._cheaper(asked, fastest.makespan_s)
+
+    def _cheaper(self, asked: QoSRequest, fastest_s: float) -> Iterator[Point]:
+        """Yield the cheapest configuration, then the cheapest that is faster, and so on to the fastest."""
+        deadline_s, ratio = self.request.deadline_s, 1.0
+        steps = 0
+        while True:
+            found = self._ask(replace(asked, objective="cost", deadline_s=deadline_s))
+            if found is None:
+                return
+            yield self._point(found)
+            steps += 1
+            if steps == MAX_STEPS and fastest_s > 0:
+                ratio = (found.makespan_s / fastest_s) ** (1 / COARSE_STEPS)
+                self.epsilon = max(self.epsilon, ratio - 1)
+            deadline_s = max(min(found.makespan_s / ratio, math.nextafter(found.makespan_s, 0)), 0.0)
+            # The fastest that is left is asked for as such: the last step is never too long.
+            if found.makespan_s > fastest_s:
+                deadline_s = max(deadline_s, fastest_s)
+            if deadline_s <= 0 or found.makespan_s <= fastest_s:
+                return
+
+    def _point(self, found: Candidate) -> Point:
+        hours = found.nodes * found.makespan_s / SECONDS_PER_HOUR
+        return Point(found.makespan_s, hours, self._cost(found), found.nodes, found.layout)
+
+    def _cost(self, found: Candidate) -> float | None:
+        if not self._is_priced:
+            return None
+        layouts = np.array([found.layout], dtype=np.int8)
+        times = self.model.scale(found.nodes).times
+        return float(money(self.model.catalog, times, layouts, np.array([found.makespan_s]))[0])
+
+
+def is_priced(model: Model) -> bool:
+    """Return whether money is known for every configuration."""
+    try:
+        for scale in model.scales:
+            check_priced(model.catalog, scale.times)
+    except RequestError:
+        return False
+    return True
+
+
+def _covers(point: Point, other: Point, epsilon: float) -> bool:
+    """Return whether a point is, in every amount, at most the share ``epsilon`` worse than another."""
+    return all(mine <= its * (1 + epsilon) for mine, its in zip(point.amounts, other.amounts, strict=True))
+
+
+def _share(points: tuple[Point, ...], listed: tuple[Point, ...]) -> float:
+    """Return the smallest share by which every point is covered by a listed one."""
+    worst = 0.0
+    for point in points:
+        worst = max(worst, min(_worse(other, point) for other in listed))
+    return worst
+
+
+def _worse(point: Point, other: Point) -> float:
+    """Return the share by which a point is worse than another in its worst amount, at least 0."""
+    shares = [0.0]
+    for mine, its in zip(point.amounts, other.amounts, strict=True):
+        if mine > its:
+            shares.append(mine / its - 1 if its > 0 else math.inf)
+    return max(shares)
+
+
+def _axes(points: tuple[Point, ...]) -> range:
+    return range(len(points[0].amounts))
+
+
+def _scaled(values: list[float]) -> list[float]:
+    """Return logarithms scaled to 0..1; all 0 where there is no difference."""
+    smallest = min((value for value in values if value > 0), default=1.0)
+    logs = [math.log(max(value, smallest)) for value in values]
+    low, high = min(logs), max(logs)
+    return [(log - low) / (high - low) if high > low else 0.0 for log in logs]
