@@ -75,6 +75,10 @@ class RequestError(QoSFlowError):
     """The request for a recommendation is not valid."""
 
 
+class ClusterError(QoSFlowError):
+    """The Kubernetes cluster cannot run what was recommended."""
+
+
 class SpaceTooLargeError(QoSFlowError):
     """The configuration space is too large to enumerate."""
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from qosflow_airflow.core.cluster_volumes import ClusterVolume
 from qosflow_airflow.exceptions import TierError
 
 
@@ -16,7 +17,8 @@ class StorageTier:
 
     ``memory`` says that what lies on the tier takes the node's memory (tmpfs). ``mount`` is the folder where
     tasks see the tier. ``profile`` is the name under which the storage profile knows the tier, by default its
-    own. ``price_per_gib_hour`` is ``None`` when not known.
+    own. ``price_per_gib_hour`` is ``None`` when not known. ``volume`` is what the tier is in a Kubernetes
+    cluster, ``None`` where it is not used in one.
     """
 
     name: str
@@ -26,6 +28,7 @@ class StorageTier:
     price_per_gib_hour: float | None = None
     memory: bool = False
     profile: str | None = None
+    volume: ClusterVolume | None = None
 
     @property
     def profile_name(self) -> str:
@@ -125,5 +128,11 @@ class TierCatalog:
     def from_json(cls, value: Mapping[str, Any]) -> TierCatalog:
         """Build a catalog from what :meth:`to_json` returned."""
         return cls(
-            tuple(StorageTier(**tier) for tier in value["tiers"]), value["home"], NodePool(**value["node"])
+            tuple(_tier_from_json(tier) for tier in value["tiers"]), value["home"], NodePool(**value["node"])
         )
+
+
+def _tier_from_json(value: Mapping[str, Any]) -> StorageTier:
+    # Models that were published before clusters were known have no volume.
+    volume = value.get("volume")
+    return StorageTier(**{**value, "volume": None if volume is None else ClusterVolume.from_json(volume)})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
 from qosflow_airflow.exceptions import TierError
+from qosflow_airflow.readers.cluster_volume import read_cluster_volume
 from qosflow_airflow.readers.document import MAX_DOCUMENT_BYTES, Node, Origin
 from qosflow_airflow.readers.document_yaml import parse_yaml
 from qosflow_airflow.readers.files import SourceFile, read_file
@@ -18,7 +20,7 @@ MAX_GIB = 1e12
 MAX_PRICE = 1e9
 MAX_SLOTS = 1_000_000
 
-OPTIONAL = ("mount", "capacity_gib", "price_per_gib_hour", "memory", "profile")
+OPTIONAL = ("mount", "capacity_gib", "price_per_gib_hour", "memory", "profile", "kubernetes")
 
 
 def read_tiers_yaml(file: str | Path | SourceFile) -> TierCatalog:
@@ -34,6 +36,7 @@ def read_tiers_yaml(file: str | Path | SourceFile) -> TierCatalog:
 
     Only ``tiers``, and each tier's ``shared``, are required. A relative ``mount`` is relative to the file's
     folder. ``profile`` is the name under which the storage rates know the tier; default its own.
+    ``kubernetes`` says what the tier is in a cluster: see :func:`read_cluster_volume`.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def _tier(name: str, node: Node, folder: Path) -> StorageTier:
         error.source, error.line = node.origin.source, node.line
         raise
     fields = node.fields(("shared",), OPTIONAL)
-    return StorageTier(
+    tier = StorageTier(
         name=name,
         shared=fields["shared"].flag(),
         # normpath, not resolve: what a symbolic link points to may differ from node to node.
@@ -90,6 +93,9 @@ def _tier(name: str, node: Node, folder: Path) -> StorageTier:
         memory=fields["memory"].flag() if "memory" in fields else False,
         profile=fields["profile"].text() if "profile" in fields else None,
     )
+    if "kubernetes" not in fields:
+        return tier
+    return replace(tier, volume=read_cluster_volume(fields["kubernetes"], tier))
 
 
 def _node_pool(node: Node) -> NodePool:
