@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
@@ -62,6 +63,44 @@ class ConfidentSearch:
             if self.probability(candidate, request.deadline_s) >= request.confidence:
                 yield candidate
 
+    def shortest_deadline_s(self, request: QoSRequest) -> float | None:
+        """Return the shortest deadline that a configuration keeps with the confidence of ``request``.
+
+        The deadline of the request itself is left out; ``None`` where nothing meets the rest.
+        """
+        assert request.confidence is not None  # without one it is the shortest makespan
+        shortest: float | None = None
+        for candidate in self._by_makespan(request):
+            sure = request.confidence >= EVEN_CHANCE
+            if shortest is not None and sure and candidate.makespan_s >= shortest:
+                break
+            quantile_s = self._quantile_s(candidate, request.confidence)
+            shortest = quantile_s if shortest is None else min(shortest, quantile_s)
+        return shortest
+
+    def greatest_confidence(self, request: QoSRequest) -> float | None:
+        """Return the highest probability with which a configuration keeps the deadline of ``request``.
+
+        Its own confidence is left out; ``None`` where nothing meets the rest.
+        """
+        assert request.deadline_s is not None
+        greatest: float | None = None
+        for candidate in self._by_makespan(request):
+            if greatest is not None and greatest > EVEN_CHANCE and candidate.makespan_s > request.deadline_s:
+                break
+            greatest = max(greatest or 0.0, self.probability(candidate, request.deadline_s))
+        return greatest
+
+    def _by_makespan(self, request: QoSRequest) -> Iterator[Candidate]:
+        free = replace(request, deadline_s=None, confidence=None, objective="makespan")
+        yield from islice(self.search.in_order(free), MAX_DRAWN)
+
+    def _quantile_s(self, candidate: Candidate, probability: float) -> float:
+        """Return the shortest time within which so many draws are done."""
+        self._check_known(candidate)
+        drawn = self.draws(candidate.nodes).makespan_s(candidate.layout)
+        return float(np.quantile(drawn, probability, method="inverted_cdf"))
+
     def draws(self, nodes: int) -> MakespanDraws:
         """Return the draws at a node count."""
         if nodes not in self._draws:
@@ -72,11 +111,15 @@ class ConfidentSearch:
         """Return the probability that a configuration keeps a deadline."""
         key = (candidate.nodes, candidate.layout, deadline_s)
         if key not in self._probabilities:
+            self._check_known(candidate)
             draws = self.draws(candidate.nodes)
-            if not draws.known(np.array([candidate.layout], dtype=np.int8))[0]:
-                raise RequestError(
-                    "a confidence is asked for, and the model's times carry no spread",
-                    cure="Build the model from observations and measured rates, or ask without confidence.",
-                )
             self._probabilities[key] = draws.probability_within(candidate.layout, deadline_s)
         return self._probabilities[key]
+
+    def _check_known(self, candidate: Candidate) -> None:
+        layout = np.array([candidate.layout], dtype=np.int8)
+        if not self.draws(candidate.nodes).known(layout)[0]:
+            raise RequestError(
+                "a confidence is asked for, and the model's times carry no spread",
+                cure="Build the model from observations and measured rates, or ask without confidence.",
+            )

@@ -85,3 +85,25 @@ def test_giving_up_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     search = searching(model)
     assert list(search.in_order(QoSRequest(deadline_s=best.makespan_s * 1000, confidence=0.6)))
     assert search.gave_up
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.2, 0.6, 0.95]))
+def test_the_shortest_deadline_and_the_greatest_confidence_are_the_limits_of_what_is_feasible(
+    seed: int, sure: float
+) -> None:
+    model = random_model(random.Random(seed), COMPLETE, unknown=0.05, stages=3)
+    search = searching(model)
+    shortest_s = search.shortest_deadline_s(QoSRequest(confidence=sure))
+    if shortest_s is None:
+        assert not list(Enumeration(model).in_order(QoSRequest()))
+        return
+    at_limit = QoSRequest(deadline_s=shortest_s, confidence=sure)
+    assert sure_enough(model, at_limit)
+    assert not sure_enough(model, replace(at_limit, deadline_s=shortest_s * (1 - 1e-9)))
+    greatest = search.greatest_confidence(at_limit)
+    assert greatest is not None
+    assert greatest >= sure
+    assert sure_enough(model, replace(at_limit, confidence=min(greatest, 1 - 1e-9)))
+    if greatest < 1:
+        assert not sure_enough(model, replace(at_limit, confidence=greatest + 1e-6))
