@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,9 +58,9 @@ class Point(NamedTuple):
 class Front:
     """Points by makespan, ascending.
 
-    ``epsilon`` is the share by which, in each amount, a configuration that nothing dominates may be better
-    than the point that stands for it; 0 says that all of them are there. ``knee`` is the position of the point
-    from which either direction costs much.
+    ``epsilon`` is the share by which, in any amount, the point that stands for a configuration may be worse
+    than it; 0 says that all of them are there. ``knee`` is the position of the point from which either
+    direction costs much.
     """
 
     points: tuple[Point, ...]
@@ -154,36 +155,35 @@ class _Sweep:
     def points(self) -> Iterator[Point]:
         """Yield every point of the front, and maybe others."""
         limit = self.request.max_nodes or max(self.model.nodes)
-        for nodes in self.model.nodes:
+        for nodes in reversed(self.model.nodes):
             if nodes > limit:
-                return
+                continue
             asked = replace(self.request, max_nodes=nodes, objective="makespan")
             fastest = self._ask(asked)
             if fastest is None:
-                continue
+                return
             yield self._point(fastest)
             if self._stores_for_money:
                 yield from self._cheaper(asked, fastest.makespan_s)
+            else:
+                # More nodes than the fastest takes only take more node-hours.
+                limit = min(limit, fastest.nodes - 1)
 
     def _cheaper(self, asked: QoSRequest, fastest_s: float) -> Iterator[Point]:
         """Yield the cheapest configuration, then the cheapest that is faster, and so on to the fastest."""
         deadline_s, ratio = self.request.deadline_s, 1.0
-        steps = 0
-        while True:
+        for step in count(1):
             found = self._ask(replace(asked, objective="cost", deadline_s=deadline_s))
             if found is None:
                 return
             yield self._point(found)
-            steps += 1
-            if steps == MAX_STEPS and fastest_s > 0:
+            if found.makespan_s <= fastest_s:
+                return
+            if step == MAX_STEPS and fastest_s > 0:
                 ratio = (found.makespan_s / fastest_s) ** (1 / COARSE_STEPS)
                 self.epsilon = max(self.epsilon, ratio - 1)
-            deadline_s = max(min(found.makespan_s / ratio, math.nextafter(found.makespan_s, 0)), 0.0)
-            # The fastest that is left is asked for as such: the last step is never too long.
-            if found.makespan_s > fastest_s:
-                deadline_s = max(deadline_s, fastest_s)
-            if deadline_s <= 0 or found.makespan_s <= fastest_s:
-                return
+            shorter_s = min(found.makespan_s / ratio, math.nextafter(found.makespan_s, 0))
+            deadline_s = max(shorter_s, fastest_s)
 
     def _point(self, found: Candidate) -> Point:
         hours = found.nodes * found.makespan_s / SECONDS_PER_HOUR
