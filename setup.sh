@@ -25,7 +25,8 @@ Each command makes the Python environment first where it is missing or out of da
 
 Environment variables:
   QOSFLOW_HOME                    state folder; default .qosflow in this folder. Nothing outside it is written, but
-                                  for the demo's files in memory, which "down" removes.
+                                  for the demo's files in memory, which "down" removes, and the package fio.
+  QOSFLOW_SYSTEM_PACKAGES         "no" leaves out installing fio, with which storage is measured, where run as root
   QOSFLOW_POSTGRES_URL            your own server instead of the embedded one: postgresql://user:password@host:port
                                   (remembered; the value "embedded" goes back). Its user may create databases, or
                                   both exist already. A database in the URL is used for creating ours only.
@@ -123,6 +124,22 @@ installation_cure() {
     fi
 }
 
+# Direct I/O is measured best by fio. It is a system package, so only root can install it, and nobody must.
+ensure_fio() {
+    command -v fio >/dev/null && return
+    local cure="Debian, Ubuntu: apt-get install fio. Without it, processes of QoSFlow's own measure direct I/O."
+    if [ "${QOSFLOW_SYSTEM_PACKAGES:-yes}" != yes ] || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        say "fio is not installed. $cure"
+        return
+    fi
+    say "Installing fio (QOSFLOW_SYSTEM_PACKAGES=no leaves it out)"
+    { install_fio || { apt-get update && install_fio; }; } >/dev/null 2>&1 || say "fio could not be installed. $cure"
+}
+
+install_fio() {
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends fio
+}
+
 bringup() {
     exec "$VENV/bin/python" "$ROOT/scripts/bringup.py" "$@"
 }
@@ -153,6 +170,7 @@ case "$COMMAND" in
     demo | up | down | status)
         [ "$#" -eq 0 ] || fail "./setup.sh $COMMAND takes no arguments." "See ./setup.sh help."
         ensure_environment
+        case "$COMMAND" in demo | up) ensure_fio ;; esac
         bringup "$COMMAND"
         ;;
     airflow | qosflow)
@@ -161,6 +179,7 @@ case "$COMMAND" in
         ;;
     test)
         ensure_environment
+        ensure_fio
         run_tests "$@"
         ;;
     lock)
