@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from qosflow_airflow import __version__
-from qosflow_airflow.cli import ask, build, database, evaluate, import_traces, profile, scaling
+from qosflow_airflow.cli import ask, build, database, evaluate, figures, import_traces, profile, scaling
 from qosflow_airflow.cli.exit_codes import BAD_INPUT, INFEASIBLE, OK
 from qosflow_airflow.exceptions import QoSFlowError
 
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     build.add_build(commands)
     ask.add_recommend(commands)
     evaluate.add_evaluate(commands)
+    figures.add_figures(commands)
     database.add_models(commands)
     database.add_db(commands)
     profile.add_profile(commands)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from qosflow_airflow.cli.exit_codes import OK
 from qosflow_airflow.cli.sources import add_model, open_model
-from qosflow_airflow.cli.text import as_json, figure, table
+from qosflow_airflow.cli.text import as_json, figure, progress, table
+
+HEADING = ("nodes", "ordering", "concordance", "published", "first choice", "regret", "ratio", "tied")
+NOTE = """\
+concordance: share of pairs in the right order; a tie counts one half, regions are held out of their fit.
+published: for comparison only; ties in the order of the truth, regions judged on what they were fitted to.
+regret: the first choice against the best, a mean where several tie; regions: as fitted, not held out."""
 
 
 def add_evaluate(commands: Any) -> None:
@@ -16,6 +24,7 @@ def add_evaluate(commands: Any) -> None:
         "evaluate", help="how well policies and regions order configurations", description=_evaluate.__doc__
     )
     add_model(evaluate)
+    evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw it too, as .svg or .png")
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -24,21 +33,66 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     A concordance is the share of pairs put in the right order, ties counting one half; `published` is the
     artifact's figure, which breaks ties by the truth. Regions are measured on configurations held out of
-    their fit.
+    their fit. The regret is what the configuration that is ranked first takes beyond the best there is.
     """
-    model = open_model(options)
-    quality = {str(scale.nodes): dict(scale.quality) for scale in model.scales}
-    if options.format == "json":
-        print(as_json({"workflow": model.workflow.name, "rules": model.rules.name, "scales": quality}))
-        return OK
-    rows = [("nodes", "ordering", "concordance", "published", "regions", "held-out error")]
-    for nodes, found in quality.items():
-        for policy, figures in found.get("policies", {}).items():
-            shares = (figure(figures[name]) for name in ("concordance", "concordance_published"))
-            rows.append((nodes, policy, *shares, "", ""))
-        regions = found.get("regions", {})
-        held_out = figure(regions.get("concordance_held_out"))
-        error_s = figure(regions.get("mae_held_out_s"), " s")
-        rows.append((nodes, "regions", held_out, "", str(regions.get("count", "")), error_s))
-    print(table(rows))
+    from qosflow_airflow.core.evaluation import evaluate_model
+    from qosflow_airflow.figures.files import check_drawable, save
+
+    if options.plot is not None:
+        check_drawable(options.plot)
+    found = evaluate_model(open_model(options))
+    print(as_json(found) if options.format == "json" else evaluation_text(found))
+    if options.plot is not None:
+        from qosflow_airflow.figures.evaluation import draw_evaluation
+
+        save(draw_evaluation(found), options.plot)
+        progress(f"wrote {options.plot}")
     return OK
+
+
+def evaluation_text(found: Mapping[str, Any]) -> str:
+    """Return what :func:`~qosflow_airflow.core.evaluation.evaluate_model` found: a table, then its notes."""
+    scales = found["scales"]
+    rows = [row for nodes, scale in scales.items() for row in _rows(nodes, scale)]
+    lines = [line for nodes, scale in scales.items() for line in _about(nodes, scale)]
+    return "\n".join([table([HEADING, *rows]), "", *lines, "", NOTE])
+
+
+def _rows(nodes: str, scale: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    orderings = dict(scale["policies"])
+    if scale["regions"] is not None:
+        regions = scale["regions"]
+        orderings["regions"] = {**regions, "concordance": regions["concordance_held_out"]}
+    for name, figures in orderings.items():
+        first = figures["first_choice"] or {}
+        yield (
+            nodes,
+            name,
+            figure(figures["concordance"]),
+            figure(figures["concordance_published"]),
+            figure(first.get("makespan_s"), " s"),
+            figure(first.get("regret_s"), " s"),
+            figure(first.get("ratio")),
+            str(first.get("tied", "")),
+        )
+
+
+def _about(nodes: str, scale: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what there is at a scale, and what is known of its regions."""
+    at_scale = f"{nodes} node{'' if nodes == '1' else 's'}"
+    there = f"{scale['configurations']:,} configurations"
+    if scale["makespan_s"] is None:
+        yield f"{at_scale}: none of {there} is measured, so that there is nothing to order."
+        return
+    left_out = scale["configurations"] - scale["measured"]
+    best, median, worst = (f"{scale['makespan_s'][name]:.1f}" for name in ("best", "median", "worst"))
+    unmeasured = f" ({left_out:,} without a makespan are left out)" if left_out else ""
+    yield f"{at_scale}: {there}{unmeasured}: best {best} s, median {median} s, worst {worst} s."
+    regions = scale["regions"]
+    if regions is None:
+        yield f"{at_scale}: the model has no regions."
+        return
+    error = figure(regions["mae_held_out_s"], " s") or "unknown"
+    knee = regions.get("knee")
+    at = f"; the knee of their curve is at {knee}" if knee is not None else ""
+    yield f"{at_scale}: {regions['count']} regions, held-out error {error}{at}."

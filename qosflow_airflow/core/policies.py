@@ -18,6 +18,8 @@ from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import FloatArray, IntArray
 
+ROWS_PER_BLOCK = 1 << 16
+
 
 class PolicyQuality(NamedTuple):
     """How well a policy orders configurations; see :mod:`~qosflow_airflow.core.concordance`.
@@ -81,6 +83,15 @@ def transitions(model: MakespanModel, layouts: Layouts) -> IntArray:
     The artifact counts the columns above 0 s of a table that holds copies both per stage and per level. A
     copy whose time is unknown is not counted.
     """
+    count = np.zeros(len(layouts), dtype=np.int64)
+    # In blocks: what is charged is as many numbers as there are edges and stages, per layout.
+    for start in range(0, len(layouts), ROWS_PER_BLOCK):
+        block = slice(start, start + ROWS_PER_BLOCK)
+        count[block] = _transitions(model, layouts[block])
+    return count
+
+
+def _transitions(model: MakespanModel, layouts: Layouts) -> IntArray:
     charges = model.charges(layouts)
     workflow = model.workflow
     count = np.zeros(len(layouts), dtype=np.int64)
