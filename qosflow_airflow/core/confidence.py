@@ -116,9 +116,13 @@ class ConfidentSearch:
             self._probabilities[key] = draws.probability_within(candidate.layout, deadline_s)
         return self._probabilities[key]
 
-    def _check_known(self, candidate: Candidate) -> None:
+    def spread_known(self, candidate: Candidate) -> bool:
+        """Return whether the spread of every time of a configuration is known."""
         layout = np.array([candidate.layout], dtype=np.int8)
-        if not self.draws(candidate.nodes).known(layout)[0]:
+        return bool(self.draws(candidate.nodes).known(layout)[0])
+
+    def _check_known(self, candidate: Candidate) -> None:
+        if not self.spread_known(candidate):
             raise RequestError(
                 "a confidence is asked for, and the model's times carry no spread",
                 cure="Build the model from observations and measured rates, or ask without confidence.",

@@ -6,9 +6,9 @@ fewest first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations, islice
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from qosflow_airflow.core.explain import CAPACITY, explain
 from qosflow_airflow.core.loosening import NUMBERS, without
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.obstacles import binding_stages, missing_measurements
+from qosflow_airflow.core.pareto import find_front, front_to_json
 from qosflow_airflow.core.qos import CONSTRAINTS, QoSRequest
 from qosflow_airflow.core.repairs import find_repairs, repair_to_json
 from qosflow_airflow.core.search import (
@@ -30,7 +31,9 @@ from qosflow_airflow.core.search import (
     search_of,
     without_capacity,
 )
+from qosflow_airflow.core.sensitivity import sensitivity
 from qosflow_airflow.core.space import Configuration
+from qosflow_airflow.core.uncertainty import shares_of_best
 
 WITHIN = 0.05
 """Alternatives are listed while their objective is at most this share above the best."""
@@ -73,15 +76,23 @@ def recommend(
     """
     check_request(model, request)
     search = search or search_of(model)
-    found = best(search, request, MAX_ALTERNATIVES + 1)
-    return _recommendation(model, request, search, found) if found else _infeasible(model, request, search)
+    in_order = search.in_order(request)
+    found = list(islice(in_order, MAX_ALTERNATIVES + 1))
+    if not found:
+        return _infeasible(model, request, search)
+    return _recommendation(model, request, search, found, in_order)
 
 
 def _recommendation(
-    model: Model, request: QoSRequest, search: ConfidentSearch, found: list[Candidate]
+    model: Model,
+    request: QoSRequest,
+    search: ConfidentSearch,
+    found: list[Candidate],
+    in_order: Iterator[Candidate],
 ) -> Recommendation:
-    chosen, *others = found
-    limit = chosen.objective * (1 + WITHIN)
+    chosen = found[0]
+    leading = [other for other in found if other.objective <= chosen.objective * (1 + WITHIN)]
+    p_best = _probabilities_of_best(search, leading)
     layout = _layout(chosen)
     answer = {
         "status": "feasible",
@@ -91,7 +102,12 @@ def _recommendation(
         **describe(model, chosen.nodes, layout),
         "interval": _interval(request, search, chosen),
         "slack": _slack(model, request, chosen),
-        "alternatives": [_brief(model, other) for other in others if other.objective <= limit],
+        "p_best": p_best[0],
+        "alternatives": [
+            {**_brief(model, other), "p_best": p} for other, p in zip(leading[1:], p_best[1:], strict=True)
+        ],
+        "pareto": front_to_json(model, find_front(search, request)),
+        "sensitivity": sensitivity(model, request, chain(found, in_order)),
         "optimality": _optimality(search),
     }
     answer["explanation"] = explain(answer)
@@ -111,6 +127,14 @@ def _interval(
         return None
     asked = request.deadline_s
     return {**quantiles, "p_deadline": None if asked is None else search.probability(chosen, asked)}
+
+
+def _probabilities_of_best(search: ConfidentSearch, leading: list[Candidate]) -> list[float] | list[None]:
+    """Return how likely each is the shortest of the leading ones, those within 5 % of it counting as ties."""
+    if len(leading) == 1 or not all(search.spread_known(candidate) for candidate in leading):
+        return [None] * len(leading)
+    drawn = [search.draws(candidate.nodes).makespan_s(candidate.layout) for candidate in leading]
+    return [float(share) for share in shares_of_best(drawn, WITHIN)]
 
 
 def _slack(model: Model, request: QoSRequest, chosen: Candidate) -> dict[str, float]:
@@ -162,8 +186,7 @@ def _infeasible(model: Model, request: QoSRequest, search: ConfidentSearch) -> I
 
 
 def _repairs(model: Model, request: QoSRequest, search: ConfidentSearch) -> list[dict[str, Any]]:
-    found = find_repairs(model, request, lambda asked: next(search.in_order(asked), None))
-    return [repair_to_json(model, request, repair) for repair in found]
+    return [repair_to_json(model, request, repair) for repair in find_repairs(search, request)]
 
 
 def _missing(model: Model, request: QoSRequest, search: ConfidentSearch) -> list[dict[str, Any]]:
