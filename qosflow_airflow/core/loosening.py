@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from decimal import ROUND_CEILING, Context
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -17,12 +17,15 @@ from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.space import Configuration
 
-NUMBERS = {"deadline_s": "makespan", "max_node_hours": "node_hours", "max_cost": "cost"}
-"""The constraints that are a limit to an amount, each with the objective that is that amount."""
+AMOUNTS = {"deadline_s": "makespan", "max_node_hours": "node_hours", "max_cost": "cost"}
+"""The constraints that limit an amount, each with the objective that is that amount."""
+NUMBERS = (*AMOUNTS, "confidence")
+"""The constraints that are a number without steps."""
 DIGITS = 3
-"""Significant digits of a proposed limit, rounded up so that it is met: at most 1 % too much."""
+"""Significant digits of a proposed number, rounded so that it is met: at most 1 % too much."""
 
 _ROUND_UP = Context(prec=DIGITS, rounding=ROUND_CEILING)
+_ROUND_DOWN = Context(prec=DIGITS, rounding=ROUND_FLOOR)
 
 
 class Change(NamedTuple):
@@ -33,11 +36,26 @@ class Change(NamedTuple):
     price: float
 
 
+_LOOSENED = (
+    "deadline_s",
+    "max_nodes",
+    "allow",
+    "exclude",
+    "pin",
+    "confidence",
+    "max_node_hours",
+    "max_cost",
+)
+
+
 def asked_constraints(request: QoSRequest) -> tuple[str, ...]:
     """Return the constraints that ``request`` makes and that can be loosened, in the order of its fields."""
-    names = ("deadline_s", "max_nodes", "allow", "exclude", "pin", "max_node_hours", "max_cost")
     free = QoSRequest()
-    return tuple(name for name in names if getattr(request, name) != getattr(free, name))
+    # Without a deadline a confidence asks for nothing.
+    empty = {"confidence"} if request.deadline_s is None else set()
+    return tuple(
+        name for name in _LOOSENED if name not in empty and getattr(request, name) != getattr(free, name)
+    )
 
 
 def without(request: QoSRequest, names: Sequence[str]) -> QoSRequest:
@@ -51,9 +69,18 @@ def applied(request: QoSRequest, changes: Sequence[Change]) -> QoSRequest:
     return replace(request, **{change.name: change.value for change in changes})
 
 
+def is_met(request: QoSRequest, name: str, amount: float) -> bool:
+    """Return whether the number ``name`` of a request allows for an amount, or a probability, as it is."""
+    asked = getattr(request, name)
+    return bool(amount >= asked if name == "confidence" else amount <= asked)
+
+
 def limit(request: QoSRequest, name: str, amount: float) -> Change:
-    """Return the change of a number to the smallest round one that allows ``amount``."""
+    """Return the change of a number to the nearest round one that allows for ``amount``."""
     # The nearest float of a decimal that is not below `amount` is not below it either.
+    if name == "confidence":
+        value = float(_ROUND_DOWN.create_decimal_from_float(amount))
+        return Change(name, value, 1 - value / getattr(request, name))
     value = float(_ROUND_UP.create_decimal_from_float(amount))
     return Change(name, value, value / getattr(request, name) - 1)
 
@@ -62,7 +89,7 @@ def options(model: Model, request: QoSRequest, name: str, size: int) -> Iterator
     """Yield the ways to loosen a constraint that is no number: node counts, ascending, or ``size`` names."""
     if name == "max_nodes":
         limit_nodes = request.max_nodes or 0
-        larger = [nodes for nodes in model.nodes if nodes > limit_nodes] if size == 1 else []
+        larger = [nodes for nodes in model.nodes if nodes > limit_nodes]
         yield from (Change(name, nodes, nodes / limit_nodes - 1) for nodes in larger)
     elif name == "allow":
         allowed = request.allow or ()
@@ -134,8 +161,8 @@ def in_words(request: QoSRequest, change: Change) -> str:
     'a deadline of 13.9 s'
     """
     name, value = change.name, change.value
-    if name in _AMOUNTS:
-        return _AMOUNTS[name].format(f"{value:g}")
+    if name in _NUMBER_WORDS:
+        return _NUMBER_WORDS[name].format(f"{value:g}")
     if name == "max_nodes":
         return f"up to {value} node{'' if value == 1 else 's'}"
     if name == "allow":
@@ -145,7 +172,7 @@ def in_words(request: QoSRequest, change: Change) -> str:
     return f"{_listed(stage for stage in request.pin if stage not in value)} no longer pinned"
 
 
-_AMOUNTS = {
+_NUMBER_WORDS = {
     "deadline_s": "a deadline of {} s",
     "max_node_hours": "up to {} node-hours",
     "max_cost": "a cost of up to {}",

@@ -13,14 +13,15 @@ large as :func:`front` says in its ``epsilon``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qosflow_airflow.core.candidate import Candidate
+from qosflow_airflow.core.confidence import EVEN_CHANCE, ConfidentSearch
 from qosflow_airflow.core.cost import SECONDS_PER_HOUR, check_priced, money
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
@@ -35,7 +36,8 @@ COARSE_STEPS = 12
 EPSILONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shares by which points may be worse than those that they stand for, tried in this order."""
 
-Ask = Callable[[QoSRequest], Candidate | None]
+MAX_DRAWN = 200
+"""Configurations drawn for one point at most, where a confidence is asked for."""
 
 
 class Point(NamedTuple):
@@ -60,24 +62,22 @@ class Front:
 
     ``epsilon`` is the share by which, in any amount, the point that stands for a configuration may be worse
     than it; 0 says that all of them are there. ``knee`` is the position of the point from which either
-    direction costs much.
+    direction costs much. A front that is not ``complete`` may lack more: too few configurations were sure
+    enough of the deadline to look at all of them.
     """
 
     points: tuple[Point, ...]
     epsilon: float
     knee: int
+    complete: bool = True
 
 
-def find_front(model: Model, request: QoSRequest, ask: Ask) -> Front:
-    """Return the front under the constraints of ``request``, thinned to at most ``MAX_POINTS``.
-
-    ``ask`` returns the best candidate of a request; the request has one.
-    """
-    search = _Sweep(model, request, ask)
-    found = not_dominated(search.points())
-    points, epsilon = thinned(found)
+def find_front(search: ConfidentSearch, request: QoSRequest) -> Front:
+    """Return the front under the constraints of ``request``, which is feasible, in at most ``MAX_POINTS``."""
+    sweep = _Sweep(search, request)
+    points, epsilon = thinned(not_dominated(sweep.points()))
     # A point stands for one that stands for others: the two shares add up.
-    return Front(points, (1 + epsilon) * (1 + search.epsilon) - 1, knee_of(points))
+    return Front(points, (1 + epsilon) * (1 + sweep.epsilon) - 1, knee_of(points), sweep.complete)
 
 
 def front_to_json(model: Model, front: Front) -> dict[str, Any]:
@@ -96,6 +96,7 @@ def front_to_json(model: Model, front: Front) -> dict[str, Any]:
             for position, point in enumerate(front.points)
         ],
         "epsilon": front.epsilon,
+        "complete": front.complete and front.epsilon == 0,
     }
 
 
@@ -144,13 +145,21 @@ def knee_of(points: tuple[Point, ...]) -> int:
 class _Sweep:
     """Points of the front, and the share by which others may be better than they are."""
 
-    def __init__(self, model: Model, request: QoSRequest, ask: Ask) -> None:
-        self.model = model
-        self.request = request
+    def __init__(self, search: ConfidentSearch, request: QoSRequest) -> None:
+        self.search = search
+        self.model = search.model
         self.epsilon = 0.0
-        self._ask = ask
-        self._is_priced = is_priced(model)
-        self._stores_for_money = self._is_priced and any(t.price_per_gib_hour for t in model.catalog.tiers)
+        self.complete = True
+        self._sure = request
+        # A shorter deadline than the one asked for is compared with the estimate; how sure a configuration is
+        # of the one asked for is looked at apart.
+        free = replace(request, confidence=None)
+        unsure = request.confidence is not None and request.confidence < EVEN_CHANCE
+        self.request = replace(free, deadline_s=None) if unsure else free
+        self._is_priced = is_priced(self.model)
+        self._stores_for_money = self._is_priced and any(
+            tier.price_per_gib_hour for tier in self.model.catalog.tiers
+        )
 
     def points(self) -> Iterator[Point]:
         """Yield every point of the front, and maybe others."""
@@ -184,6 +193,18 @@ class _Sweep:
                 self.epsilon = max(self.epsilon, ratio - 1)
             shorter_s = min(found.makespan_s / ratio, math.nextafter(found.makespan_s, 0))
             deadline_s = max(shorter_s, fastest_s)
+
+    def _ask(self, asked: QoSRequest) -> Candidate | None:
+        """Return the best configuration that is sure enough of the deadline that was asked for."""
+        sure = self._sure
+        candidates = self.search.search.in_order(asked)
+        if sure.confidence is None or sure.deadline_s is None:
+            return next(candidates, None)
+        for candidate in islice(candidates, MAX_DRAWN):
+            if self.search.probability(candidate, sure.deadline_s) >= sure.confidence:
+                return candidate
+        self.complete = self.complete and next(candidates, None) is None
+        return None
 
     def _point(self, found: Candidate) -> Point:
         hours = found.nodes * found.makespan_s / SECONDS_PER_HOUR

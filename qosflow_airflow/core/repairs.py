@@ -11,7 +11,7 @@ constraint stays infeasible however much it is loosened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, permutations, product
 from typing import Any, NamedTuple
@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qosflow_airflow.core.candidate import Candidate
+from qosflow_airflow.core.confidence import ConfidentSearch
 from qosflow_airflow.core.loosening import (
+    AMOUNTS,
     NUMBERS,
     Change,
     admitting,
@@ -27,6 +29,7 @@ from qosflow_airflow.core.loosening import (
     asked_constraints,
     changes_to_json,
     in_words,
+    is_met,
     is_within,
     joined,
     limit,
@@ -40,9 +43,8 @@ from qosflow_airflow.core.space import Configuration
 MAX_REPAIRS = 8
 MAX_ASKED = 120
 """Changed requests that are searched at most, so that an answer does not take minutes in a huge space."""
-
-Ask = Callable[[QoSRequest], Candidate | None]
-"""The best candidate of a request, ``None`` where it is infeasible."""
+MAX_DRAWN = 30
+"""The same where a confidence is asked for, and configurations have to be drawn."""
 
 
 class Repair(NamedTuple):
@@ -53,19 +55,18 @@ class Repair(NamedTuple):
     best: Candidate
 
 
-def find_repairs(model: Model, request: QoSRequest, ask: Ask) -> list[Repair]:
+def find_repairs(search: ConfidentSearch, request: QoSRequest) -> list[Repair]:
     """Return the smallest changes that make ``request`` feasible, cheapest first, at most ``MAX_REPAIRS``.
 
-    ``ask`` decides what is feasible. It may heed more than the constraints that are loosened here. The list
-    is empty only where nothing is feasible without any of them.
+    The list is empty only where nothing is feasible without any of its constraints.
     """
-    search = _Repairing(model, request, ask)
+    repairing = _Repairing(search, request)
     for size in (1, 2):
         for names in combinations(asked_constraints(request), size):
-            search.loosen(names)
-    if not search.found:
-        search.loosen_everything()
-    return search.smallest()
+            repairing.loosen(names)
+    if not repairing.found:
+        repairing.loosen_everything()
+    return repairing.smallest()
 
 
 def repair_to_json(model: Model, request: QoSRequest, repair: Repair) -> dict[str, Any]:
@@ -81,12 +82,13 @@ def repair_to_json(model: Model, request: QoSRequest, repair: Repair) -> dict[st
 class _Repairing:
     """The repairs of one request that were found so far."""
 
-    def __init__(self, model: Model, request: QoSRequest, ask: Ask) -> None:
-        self.model = model
+    def __init__(self, search: ConfidentSearch, request: QoSRequest) -> None:
+        self.search = search
+        self.model = search.model
         self.request = request
         self._names = asked_constraints(request)
         self.found: list[Repair] = []
-        self._ask = ask
+        self._max_asked = MAX_ASKED if request.confidence is None else MAX_DRAWN
         self._answers: dict[str, Candidate | None] = {}
 
     def loosen(self, names: Sequence[str]) -> None:
@@ -95,7 +97,7 @@ class _Repairing:
             return
         numbers = [name for name in names if name in NUMBERS]
         for changes in self._ways([name for name in names if name not in NUMBERS]):
-            if len(self._answers) >= MAX_ASKED:
+            if len(self._answers) >= self._max_asked:
                 return
             if not any(_is_part(repair.changes, changes) for repair in self.found):
                 self._loosen_numbers(changes, numbers)
@@ -139,8 +141,10 @@ class _Repairing:
 
         Two names of one constraint are changed at once where no names of another one are.
         """
-        for size in (1, 2) if len(names) == 1 else (1,):
-            yield from product(*(options(self.model, self.request, name, size) for name in names))
+        sets = [name for name in names if name != "max_nodes"]
+        for size in (1, 2) if len(sets) == 1 else (1,):
+            sizes = {**dict.fromkeys(sets, size), "max_nodes": 1}
+            yield from product(*(options(self.model, self.request, name, sizes[name]) for name in names))
 
     def _limited(
         self, changes: Sequence[Change], numbers: Sequence[str], max_nodes: int | None = None
@@ -154,12 +158,21 @@ class _Repairing:
             loose = applied(without(self.request, numbers[position:]), found)
             if max_nodes is not None:
                 loose = replace(loose, max_nodes=max_nodes)
-            best = self._best(replace(loose, objective=NUMBERS[name]))
-            if best is None:
+            amount = self._least(loose, name)
+            if amount is None or (name == "confidence" and amount == 0):
                 return ()
-            if best.objective > getattr(self.request, name):
-                found.append(limit(self.request, name, best.objective))
+            if not is_met(self.request, name, amount):
+                found.append(limit(self.request, name, amount))
         return tuple(found)
+
+    def _least(self, request: QoSRequest, name: str) -> float | None:
+        """Return the smallest amount, or the greatest confidence, that a request without it allows for."""
+        if name == "confidence":
+            return self.search.greatest_confidence(request) if request.deadline_s else 1.0
+        if name == "deadline_s" and request.confidence is not None:
+            return self.search.shortest_deadline_s(request)
+        best = self._best(replace(request, objective=AMOUNTS[name]))
+        return None if best is None else best.objective
 
     def _keep(self, changes: tuple[Change, ...]) -> None:
         best = self._best(applied(self.request, changes)) if changes else None
@@ -170,7 +183,7 @@ class _Repairing:
     def _best(self, request: QoSRequest) -> Candidate | None:
         key = repr(request)
         if key not in self._answers:
-            self._answers[key] = self._ask(request)
+            self._answers[key] = next(iter(self.search.in_order(request)), None)
         return self._answers[key]
 
 

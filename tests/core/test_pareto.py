@@ -51,7 +51,7 @@ def front_of(model: Model, request: QoSRequest) -> Front | None:
     search = search_of(model)
     if not best(search, request):
         return None
-    return find_front(model, request, lambda asked: next(iter(best(search, asked)), None))
+    return find_front(search, request)
 
 
 def all_amounts(model: Model, request: QoSRequest) -> list[tuple[float, ...]]:
@@ -184,5 +184,6 @@ def test_a_front_as_json_marks_one_knee() -> None:
     answer = front_to_json(model, front)
     assert [point["knee"] for point in answer["points"]].count(True) == 1
     assert answer["epsilon"] == 0.0
+    assert answer["complete"] is True
     assert set(answer["points"][0]) == {"configuration", "makespan_s", "node_hours", "cost", "knee"}
     assert answer["points"][0]["cost"] == pytest.approx(2.0 * answer["points"][0]["node_hours"])
