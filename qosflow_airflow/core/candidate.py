@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from qosflow_airflow.core.cost import balanced, check_priced, money, node_hours
+from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
-from qosflow_airflow.core.transfer import FloatArray, StageTimes
+from qosflow_airflow.core.transfer import FloatArray, IntArray, StageTimes
 
 
 class Candidate(NamedTuple):
@@ -54,6 +57,40 @@ def objective_of(
         return money(catalog, times, layouts, makespan_s)
     if request.objective == "balanced":
         return balanced(times.nodes, makespan_s)
+    return makespan_s
+
+
+def rank(
+    model: Model,
+    request: QoSRequest,
+    times: StageTimes,
+    layouts: Layouts,
+    makespan_s: FloatArray,
+    wanted: int | None = None,
+) -> tuple[IntArray, FloatArray]:
+    """Return the layouts that meet ``request``, best first, and what it minimises for each of all layouts.
+
+    ``makespan_s`` is NaN for what cannot be chosen. Layouts (C x S) are in the order of their enumeration. Of
+    those that meet the request, at most ``wanted`` are returned.
+    """
+    # A comparison with NaN would only hide what is not known.
+    keep = ~np.isnan(makespan_s)
+    for slack in request.slacks(model.space, layouts, times, makespan_s).values():
+        keep &= slack >= 0
+    rows = np.flatnonzero(keep)
+    objective = objective_of(model.catalog, request, times, layouts, makespan_s)
+    if wanted is not None and len(rows) > wanted:
+        # All ties at the border stay in, so that the order below decides and not the partition.
+        border = np.partition(objective[rows], wanted - 1)[wanted - 1]
+        rows = rows[objective[rows] <= border]
+    return rows[np.lexsort((rows, makespan_s[rows], objective[rows]))[:wanted]], objective
+
+
+def feasible_makespan_s(makespans: MakespanModel, layouts: Layouts) -> FloatArray:
+    """Return the makespan of each layout, NaN where it is unknown or the data does not fit on its tiers."""
+    makespan_s = makespans.makespan_s(layouts)
+    if makespans.capacity.limited:
+        makespan_s = np.where(makespans.capacity.fit(layouts).over, np.nan, makespan_s)
     return makespan_s
 
 

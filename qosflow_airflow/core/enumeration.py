@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
-from qosflow_airflow.core.candidate import Candidate, objective_of
+from qosflow_airflow.core.candidate import Candidate, feasible_makespan_s, rank
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.space import Layouts
@@ -63,18 +61,7 @@ class Enumeration:
 
     def _best_of(self, block: _Block, request: QoSRequest, wanted: int) -> list[Candidate]:
         times, layouts, makespan_s = block
-        slacks = request.slacks(self.model.space, layouts, times, makespan_s)
-        # A comparison with NaN would only hide what is not known.
-        keep = ~np.isnan(makespan_s)
-        for slack in slacks.values():
-            keep &= slack >= 0
-        rows = np.flatnonzero(keep)
-        objective = objective_of(self.model.catalog, request, times, layouts, makespan_s)
-        if len(rows) > wanted:
-            # All ties at the border stay in, so that the order below decides and not the partition.
-            border = np.partition(objective[rows], wanted - 1)[wanted - 1]
-            rows = rows[objective[rows] <= border]
-        rows = rows[np.lexsort((rows, makespan_s[rows], objective[rows]))[:wanted]]
+        rows, objective = rank(self.model, request, times, layouts, makespan_s, wanted)
         return [
             Candidate(float(objective[r]), float(makespan_s[r]), times.nodes, tuple(layouts[r].tolist()))
             for r in rows
@@ -92,7 +79,4 @@ class Enumeration:
         makespans = [self.model.makespans(nodes) for nodes in self.model.nodes]
         for layouts in self.model.space.blocks():
             for at_nodes in makespans:
-                makespan_s = at_nodes.makespan_s(layouts)
-                if at_nodes.capacity.limited:
-                    makespan_s = np.where(at_nodes.capacity.fit(layouts).over, np.nan, makespan_s)
-                yield _Block(at_nodes.times, layouts, makespan_s)
+                yield _Block(at_nodes.times, layouts, feasible_makespan_s(at_nodes, layouts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
+from qosflow_airflow.core.branch_and_bound import BranchAndBound
 from qosflow_airflow.core.candidate import Candidate, Search, check_request
 from qosflow_airflow.core.confidence import ConfidentSearch
 from qosflow_airflow.core.enumeration import Enumeration
@@ -13,10 +14,14 @@ from qosflow_airflow.core.qos import QoSRequest
 
 __all__ = ["Candidate", "ConfidentSearch", "Search", "best", "check_request", "search_of", "without_capacity"]
 
+FEW = 1 << 15
+"""Configurations up to which looking at all of them is quicker."""
+
 
 def search_of(model: Model) -> ConfidentSearch:
     """Return the quicker way to search the model; it is worth keeping for several requests."""
-    return ConfidentSearch(model, Enumeration(model))
+    few = model.space.size * len(model.scales) <= FEW
+    return ConfidentSearch(model, Enumeration(model) if few else BranchAndBound(model))
 
 
 def best(search: Search, request: QoSRequest, count: int = 1) -> list[Candidate]:

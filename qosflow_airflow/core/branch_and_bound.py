@@ -1,0 +1,251 @@
+"""The best configurations without looking at all of them.
+
+The space is cut into boxes: a set of tiers per stage, at one node count. Every box has a bound: nothing in it
+comes earlier in the order of preference. The box with the lowest bound is cut next, whatever its node count;
+what comes out of the queue as a single configuration is the best of all that are left. Nothing is thrown away
+but what cannot meet the request, so that going on gives the second best, and so forth.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+
+from qosflow_airflow.core.bounds import BoolArray, CellBounds, bounds_of
+from qosflow_airflow.core.candidate import Candidate, feasible_makespan_s, rank
+from qosflow_airflow.core.makespan import MakespanModel
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.request_bounds import RequestBounds, tiers_allowed
+from qosflow_airflow.core.space import Layouts
+from qosflow_airflow.core.transfer import FloatArray
+
+SMALL = 1024
+"""A box of at most so many layouts is looked at as a whole."""
+WIDTH = 16
+"""Boxes that are bounded together at most."""
+
+
+class _Box(NamedTuple):
+    """Layouts at one scale: the tiers that each stage may take (S x T)."""
+
+    scale: int
+    tiers: BoolArray
+
+
+class _Leaves(NamedTuple):
+    """Configurations after the one that waits, best first."""
+
+    others: Iterator[Candidate]
+
+
+class _Entry(NamedTuple):
+    """What waits: nothing in it comes before ``bound``; ``number`` keeps contents from being compared."""
+
+    bound: Candidate
+    number: int
+    content: _Box | _Leaves
+
+
+class _Cells(NamedTuple):
+    """Bounds of a box with one stage on one tier, F x T; infinite where that cannot be."""
+
+    stages: list[int]
+    objective: FloatArray
+    makespan_s: FloatArray
+
+    def least(self) -> tuple[float, float]:
+        """Return the bounds of the whole box: what no tier of some stage can do without."""
+        return float(self.objective.min(axis=1).max()), float(self.makespan_s.min(axis=1).max())
+
+
+@dataclass
+class BranchAndBound:
+    """Best-first branch and bound over boxes of tiers."""
+
+    model: Model
+    method: str = "branch and bound"
+
+    def __post_init__(self) -> None:
+        self._makespans = [self.model.makespans(nodes) for nodes in self.model.nodes]
+        self._bounds = [bounds_of(makespans) for makespans in self._makespans]
+
+    def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
+        """Yield all configurations that meet ``request``, best first."""
+        return Queue(self.model, request, self._makespans, self._bounds).candidates()
+
+
+class Queue:
+    """What is left of a space for one request: boxes and single configurations.
+
+    ``boxes_bounded`` counts the boxes for which bounds were computed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        request: QoSRequest,
+        makespans: Sequence[MakespanModel],
+        bounds: Sequence[CellBounds],
+    ) -> None:
+        self.boxes_bounded = 0
+        self._model = model
+        self._space = model.space
+        self._request = request
+        self._makespans = makespans
+        self._bounds = bounds
+        self._limits = [RequestBounds(model.catalog, each.times, request) for each in makespans]
+        self._entries: list[_Entry] = []
+        self._numbers = count()
+        tiers = tiers_allowed(model, request)
+        for scale, nodes in enumerate(model.nodes):
+            if tiers.any(axis=1).all() and (request.max_nodes is None or nodes <= request.max_nodes):
+                self._push(Candidate(-np.inf, -np.inf, nodes, ()), _Box(scale, tiers))
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Yield configurations, best first."""
+        width = 1
+        while self._entries:
+            bound, _, content = heapq.heappop(self._entries)
+            if isinstance(content, _Leaves):
+                yield bound
+                self._push_leaves(content.others)
+                width = 1
+            else:
+                # The longer nothing comes out, the more boxes will have to be cut before something does.
+                self._cut([content, *self._next_boxes(content.scale, width - 1)])
+                width = min(2 * width, WIDTH)
+
+    def _next_boxes(self, scale: int, wanted: int) -> list[_Box]:
+        """Take the boxes of ``scale`` that come next, up to a configuration or another scale."""
+        found: list[_Box] = []
+        while len(found) < wanted and self._entries:
+            content = self._entries[0].content
+            if isinstance(content, _Leaves) or content.scale != scale:
+                break
+            heapq.heappop(self._entries)
+            found.append(content)
+        return found
+
+    def _cut(self, boxes: list[_Box]) -> None:
+        """Replace boxes of one scale by their configurations, where these are few, or by smaller boxes."""
+        large = []
+        for box in boxes:
+            if np.prod(box.tiers.sum(axis=1), dtype=np.float64) <= SMALL:
+                self._push_leaves(self._all_of(box))
+            else:
+                large.append(box)
+        if not large:
+            return
+        tiers = np.stack([box.tiers for box in large], axis=2)
+        stages = np.flatnonzero((tiers.sum(axis=1) > 1).any(axis=1)).tolist()
+        makespan_s = self._bounds[large[0].scale].cells(tiers, stages)
+        self.boxes_bounded += len(large)
+        for at, box in enumerate(large):
+            self._cut_one(box, stages, makespan_s[:, :, at].T)
+
+    def _all_of(self, box: _Box) -> Iterator[Candidate]:
+        """Yield the configurations of a small box that meet the request, best first."""
+        layouts = _layouts(box.tiers)
+        return self._ranked(box.scale, layouts[self._space.valid(layouts)])
+
+    def _ranked(self, scale: int, layouts: Layouts) -> Iterator[Candidate]:
+        makespans = self._makespans[scale]
+        makespan_s = feasible_makespan_s(makespans, layouts)
+        rows, objective = rank(self._model, self._request, makespans.times, layouts, makespan_s)
+        nodes = makespans.times.nodes
+        for row in rows:
+            layout = tuple(layouts[row].tolist())
+            yield Candidate(float(objective[row]), float(makespan_s[row]), nodes, layout)
+
+    def _cut_one(self, box: _Box, stages: list[int], makespan_s: FloatArray) -> None:
+        """Cut one box by the bounds of its cells (F x T)."""
+        objective, within = self._limits[box.scale].of_cells(box.tiers, stages, makespan_s)
+        if not within.any(axis=1).all():
+            return
+        cells = _Cells(stages, objective, np.where(within, makespan_s, np.inf))
+        tiers = box.tiers.copy()
+        tiers[stages] = within
+        box = _Box(box.scale, tiers)
+        best = self._best_of(box, cells)
+        if best is not None:
+            self._push_leaves(iter([best]))
+            self._push_without(box, cells, best)
+            return
+        at = _most_telling(cells)
+        for tier in np.flatnonzero(within[at]):
+            self._push_part(box, cells, at, _only(tiers, stages[at], int(tier)))
+
+    def _best_of(self, box: _Box, cells: _Cells) -> Candidate | None:
+        """Return the best configuration of a box where it reaches the bound, else ``None``."""
+        least = cells.least()
+        reaching = box.tiers.copy()
+        reaching[cells.stages] = cells.objective <= least[0]
+        # Whatever reaches the bound takes these tiers only, and the first of them comes first.
+        row = reaching.argmax(axis=1).astype(np.int8)[None]
+        if not self._space.valid(row)[0]:
+            return None
+        found = next(self._ranked(box.scale, row), None)
+        return found if found is not None and found[:2] == least else None
+
+    def _push_without(self, box: _Box, cells: _Cells, best: Candidate) -> None:
+        """Push the rest of a box: what differs from ``best`` first in this stage, or in that."""
+        tiers = box.tiers
+        for at, stage in enumerate(cells.stages):
+            rest = tiers.copy()
+            rest[stage, best.layout[stage]] = False
+            self._push_part(box, cells, at, rest)
+            tiers = _only(tiers, stage, best.layout[stage])
+
+    def _push_part(self, box: _Box, cells: _Cells, at: int, tiers: BoolArray) -> None:
+        """Push ``tiers`` out of a box; what they leave of the stage at ``at`` raises their bound."""
+        left = tiers[cells.stages[at]]
+        if not left.any():
+            return
+        objective, makespan_s = cells.least()
+        bound = Candidate(
+            max(objective, float(cells.objective[at, left].min())),
+            max(makespan_s, float(cells.makespan_s[at, left].min())),
+            self._model.nodes[box.scale],
+            tuple(tiers.argmax(axis=1).tolist()),
+        )
+        self._push(bound, _Box(box.scale, tiers))
+
+    def _push(self, bound: Candidate, content: _Box | _Leaves) -> None:
+        heapq.heappush(self._entries, _Entry(bound, next(self._numbers), content))
+
+    def _push_leaves(self, candidates: Iterator[Candidate]) -> None:
+        first = next(candidates, None)
+        if first is not None:
+            self._push(first, _Leaves(candidates))
+
+
+def _only(tiers: BoolArray, stage: int, tier: int) -> BoolArray:
+    """Return the tiers with one stage on one of them."""
+    fixed = tiers.copy()
+    fixed[stage] = False
+    fixed[stage, tier] = True
+    return fixed
+
+
+def _most_telling(cells: _Cells) -> int:
+    """Return the position of the stage whose tiers raise the bound most, the first declared on ties."""
+    least, _ = cells.least()
+    allowed = np.isfinite(cells.objective)
+    # A tier that is impossible, or far too long, tells no more than one that doubles the bound.
+    raised = np.where(allowed, np.minimum(cells.objective - least, least), 0.0)
+    choices = allowed.sum(axis=1)
+    return int(np.argmax(np.where(choices > 1, raised.sum(axis=1) / choices, -1.0)))
+
+
+def _layouts(tiers: BoolArray) -> Layouts:
+    """Return every layout of a box, in the order of the space."""
+    choices = [np.flatnonzero(row).astype(np.int8) for row in tiers]
+    grid = np.indices([len(choice) for choice in choices]).reshape(len(choices), -1)
+    columns = [choice[at] for choice, at in zip(choices, grid, strict=True)]
+    return np.ascontiguousarray(np.stack(columns, axis=1))
