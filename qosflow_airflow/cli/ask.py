@@ -12,7 +12,7 @@ from qosflow_airflow.cli.text import answer_text, as_json
 if TYPE_CHECKING:
     from qosflow_airflow.core.qos import QoSRequest
 
-FIELDS = ("deadline_s", "max_nodes", "allow", "exclude", "pin", "objective")
+FIELDS = ("deadline_s", "confidence", "max_nodes", "allow", "exclude", "pin", "objective")
 """What is asked for, as options and as fields of a request."""
 
 
@@ -29,6 +29,9 @@ def add_recommend(commands: Any) -> None:
 def add_request(ask: argparse.ArgumentParser) -> None:
     """Add the constraints and the objective of a request."""
     ask.add_argument("--deadline-s", metavar="S", help="the makespan may not be longer, seconds")
+    ask.add_argument(
+        "--confidence", metavar="P", help="keep the deadline with this probability (default: by the estimate)"
+    )
     ask.add_argument("--max-nodes", metavar="N", help="at most so many nodes")
     ask.add_argument("--allow", metavar="A,B", help="only these tiers")
     ask.add_argument("--exclude", metavar="A,B", help="none of these tiers")

@@ -102,6 +102,14 @@ class ScalingRules:
         rule = self.rules.get((stage, quantity))
         return 1.0 if rule is None else rule.factor(scale)
 
+    def spread(self, stage: str, quantity: str, scale: DataScale) -> float:
+        """Return the standard deviation of the logarithm of the projected quantity.
+
+        0 at the observed scale, without a rule, and for a rule that a person wrote: it is taken at its word.
+        """
+        rule = self.rules.get((stage, quantity))
+        return 0.0 if rule is None or scale.observed or math.isnan(rule.spread) else rule.spread
+
     def extrapolated(self, scale: DataScale) -> bool:
         """Whether a scale lies beyond twice what was observed, in either direction."""
         pairs = ((scale.data, self.data_range), (scale.tasks, self.task_range))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qosflow_airflow.core.workflow import Edge
+from qosflow_airflow.core.anchoring import Anchor, anchors_from_json, anchors_to_json
+from qosflow_airflow.core.workflow import INITIAL_DATA, Edge
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -100,6 +101,7 @@ class StageTimes:
 
     ``edge_bytes`` (E) is what flows along each edge and ``output_bytes`` (S) what each stage writes, all
     tasks together, every file once, NaN where not known; ``None`` where no trace says any of it.
+    ``anchors`` is what runs were seen to do, that ``read`` and ``write`` were held against.
     """
 
     nodes: int
@@ -113,6 +115,7 @@ class StageTimes:
     stage_out: TimeTable
     edge_bytes: FloatArray | None = None
     output_bytes: FloatArray | None = None
+    anchors: tuple[Anchor, ...] = ()
 
     @property
     def compute_known(self) -> bool:
@@ -129,6 +132,37 @@ class StageTimes:
             tables[name] = replace(table, provenance=provenance)
         return replace(self, **tables)
 
+    def with_spread(self, spreads: Mapping[str, Mapping[str, float]]) -> StageTimes:
+        """Return the same times, with the spread of what they are made of added to their own.
+
+        ``spreads`` holds, by stage, the standard deviations of the logarithm of what it reads (``read``),
+        writes (``write``) and computes (``compute``). A copy carries what its producer wrote, and of the
+        outside input what its consumer reads.
+        """
+
+        def of(stage: str, part: str) -> float:
+            return spreads.get(stage, {}).get(part, 0.0)
+
+        added = {
+            part: np.array([of(stage, part) for stage in self.stages])
+            for part in ("read", "write", "compute")
+        }
+        copied = np.array(
+            [
+                of(edge.consumer, "read") if edge.producer == INITIAL_DATA else of(edge.producer, "write")
+                for edge in self.edges
+            ]
+        )
+        added |= {"stage_in": copied, "stage_out": copied}
+        tables = {}
+        for name, spread in added.items():
+            table = getattr(self, name)
+            spread = spread.reshape(-1, *[1] * (table.seconds.ndim - 1))
+            # A time of nothing is certain however much more of it there is.
+            log_sd = np.where(table.seconds == 0, table.log_sd, np.hypot(table.log_sd, spread))
+            tables[name] = replace(table, log_sd=log_sd)
+        return replace(self, **tables)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, the inverse of :meth:`from_json`."""
         tables = {name: getattr(self, name).to_json() for name in _TABLES}
@@ -140,6 +174,7 @@ class StageTimes:
             **tables,
             "edge_bytes": _plain(self.edge_bytes),
             "output_bytes": _plain(self.output_bytes),
+            "anchors": anchors_to_json(self.anchors),
         }
 
     @classmethod
@@ -158,6 +193,7 @@ class StageTimes:
             **tables,
             edge_bytes=_floats(value.get("edge_bytes")),
             output_bytes=_floats(value.get("output_bytes")),
+            anchors=anchors_from_json(value.get("anchors", ())),
         )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qosflow_airflow.core.transfer import Provenance, StageTimes, TimeTable, blank_tables
+from qosflow_airflow.core.workflow import INITIAL_DATA
 from tests.support.instances import random_catalog, random_times, random_workflow
 
 TABLES = ("read", "write", "compute", "stage_in", "stage_out")
@@ -77,3 +78,22 @@ def test_compute_is_known_only_where_every_stage_has_it() -> None:
     assert times.compute_known
     times.compute.provenance[-1] = Provenance.NOT_OBSERVED
     assert not times.compute_known
+
+
+def test_the_spread_of_volumes_adds_to_that_of_rates() -> None:
+    rng = random.Random(5)
+    workflow, catalog = random_workflow(rng), random_catalog(rng)
+    times = random_times(rng, workflow, catalog, nodes=2)
+    first = workflow.stage_names[0]
+    wider = times.with_spread({first: {"read": 0.3, "write": 0.4, "compute": 0.5}})
+    for name, spread in (("read", 0.3), ("write", 0.4), ("compute", 0.5)):
+        have, before = getattr(wider, name), getattr(times, name)
+        certain = before.seconds[0] == 0
+        np.testing.assert_allclose(
+            have.log_sd[0], np.where(certain, before.log_sd[0], np.hypot(before.log_sd[0], spread))
+        )
+        np.testing.assert_array_equal(have.log_sd[1:], before.log_sd[1:])
+        np.testing.assert_array_equal(have.seconds, before.seconds)
+    for e, edge in enumerate(times.edges):
+        widened = edge.producer == first or (edge.producer == INITIAL_DATA and edge.consumer == first)
+        assert (wider.stage_in.log_sd[e] > times.stage_in.log_sd[e]).any() == widened
