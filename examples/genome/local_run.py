@@ -23,7 +23,7 @@ from qosflow_airflow.core.placement import Placement, Row, place
 from qosflow_airflow.core.space import Configuration
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.workflow import Workflow
-from qosflow_airflow.operators.folder_copy import copy_folder
+from qosflow_airflow.measure.folder_copy import copy_folder
 
 PROGRAM = Path(__file__).with_name("genome.py")
 Job = Callable[[], object]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk import BaseOperator
 
-from qosflow_airflow.operators.folder_copy import Copied, Verify, copy_folder
+from qosflow_airflow.measure.folder_copy import Copied, Verify, copy_folder
 from qosflow_airflow.operators.run_rows import Rows
 from qosflow_airflow.operators.stage import pull_rows
 

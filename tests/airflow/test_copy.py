@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 
-from qosflow_airflow.operators import folder_copy
+from qosflow_airflow.measure import folder_copy
+from qosflow_airflow.measure.folder_copy import copy_folder
 from qosflow_airflow.operators.copy import QoSCopyOperator, QoSStageInOperator, QoSStageOutOperator
-from qosflow_airflow.operators.folder_copy import copy_folder
 from tests.support.small_model import FakeTaskInstance
 
 pytestmark = pytest.mark.airflow
