@@ -70,11 +70,12 @@ def _remove_leftovers(folder: Path) -> None:
     pattern = re.compile(rf"{re.escape(_PREFIX)}-{re.escape(socket.gethostname())}-(\d+)-.*")
     for path in folder.glob(f"{_PREFIX}-*"):
         match = pattern.fullmatch(path.name)
-        if match and not _runs(int(match[1])):
+        if match and not process_runs(int(match[1])):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _runs(pid: int) -> bool:
+def process_runs(pid: int) -> bool:
+    """Return whether there is a process of this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
