@@ -32,7 +32,8 @@ from qosflow_airflow.core.profile import StorageProfile
 from qosflow_airflow.core.rate_checks import check_rates
 from qosflow_airflow.core.rate_model import RateModel, fit_rates
 from qosflow_airflow.core.rates import StorageRates
-from qosflow_airflow.core.regions import RegionSet, fit_regions
+from qosflow_airflow.core.region_fit import fit_regions
+from qosflow_airflow.core.regions import RegionSet
 from qosflow_airflow.core.scaling import ScalingRules, check_scale, scaled, scaled_workflow
 from qosflow_airflow.core.scaling import project as project_observations
 from qosflow_airflow.core.space import MAX_LAYOUTS, ConfigurationSpace
@@ -191,6 +192,7 @@ def regions(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
             "concordance_held_out": fitted.concordance_held_out,
             "mae_held_out_s": fitted.mae_held_out_s,
             "separation": fitted.separation,
+            "curve": [list(point) for point in fitted.curve],
         },
     }
     _put_json(store, build_id, "regions", str(nodes), {**fitted.to_json(), "quality": quality})

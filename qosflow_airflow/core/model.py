@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from qosflow_airflow.core.bottlenecks import shift
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.makespan_rules import MakespanRules, rules_named
 from qosflow_airflow.core.regions import RegionSet
@@ -98,9 +99,14 @@ class Model:
         }
 
     def regions_to_json(self) -> dict[str, Any]:
-        """Return regions and quality as plain JSON, per scale."""
+        """Return regions and quality as plain JSON, per scale, and how bottlenecks shift over the scales."""
+        fitted = [(scale.nodes, scale.regions) for scale in self.scales if scale.regions]
         return {
             "format": FORMAT,
+            "bottleneck_shift": {
+                "space": shift((nodes, found.bottleneck) for nodes, found in fitted),
+                "best_region": shift((nodes, found.regions[0].bottleneck) for nodes, found in fitted),
+            },
             "scales": {
                 str(scale.nodes): {
                     **(scale.regions.to_json() if scale.regions else {"regions": []}),

@@ -8,7 +8,6 @@ root.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -123,15 +122,10 @@ class PrunedTree:
         below_split = (parent < 0) | (self.leaf_from[parent] > alpha)
         return np.flatnonzero(below_split & (self.leaf_from <= alpha))
 
-    def predict(self, paths: IntArray, values: FloatArray, alphas: Sequence[float]) -> FloatArray:
-        """Return rows x alphas: the value of the leaf that each row falls into at each price."""
-        leaf_from = self.leaf_from[paths]
-        rows = np.arange(len(paths))
-        predictions = np.empty((len(paths), len(alphas)))
-        for k, alpha in enumerate(alphas):
-            depth = (leaf_from > alpha).sum(axis=1)
-            predictions[:, k] = values[paths[rows, depth]]
-        return predictions
+    def leaf_of(self, paths: IntArray, alpha: float) -> IntArray:
+        """Return the leaf that each row falls into at a price."""
+        depth = (self.leaf_from[paths] > alpha).sum(axis=1)
+        return np.asarray(paths[np.arange(len(paths)), depth])
 
 
 def prune(tree: RegressionTree, cost: FloatArray) -> PrunedTree:

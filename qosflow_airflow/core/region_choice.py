@@ -1,45 +1,33 @@
-"""How many regions: the pruned tree that foretells unseen layouts best, or fewer where that is as good.
+"""How many regions, and by which questions: chosen by layouts held out.
 
-Trees are grown on the makespan and on its rank (with a long tail, splits by squared seconds chase the few
-slowest layouts), and pruned by the absolute deviation from the median, which is what a region foretells. Each
-size is judged by the mean absolute error of trees of that size in repeated K-fold cross-validation; copies of
-a layout share a fold.
+Every number of regions is judged in repeated K-fold cross-validation, all of them by one tree per fold;
+copies of a layout share a fold. What comes out is a curve, regions against concordance. By default the knee
+of the curve is taken, where one region more no longer orders noticeably better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qosflow_airflow.core.concordance import concordance, dense_ranks
-from qosflow_airflow.core.pruning import Features, PrunedTree, RegressionTree, node_times, prune
+from qosflow_airflow.core.concordance import concordance
+from qosflow_airflow.core.merging import RULES_PER_REGION
+from qosflow_airflow.core.region_trees import Grow, RegionTree, Rows, fit_tree
 from qosflow_airflow.core.transfer import FloatArray, IntArray
 
-Grow = Callable[[Features, FloatArray], RegressionTree]
-"""Grows a tree on features and a target."""
-
-
-class Rows(NamedTuple):
-    """What a tree is fitted to; ``group`` is equal for copies of one layout."""
-
-    features: Features
-    makespan_s: FloatArray
-    group: IntArray
-
-    def take(self, rows: NDArray[np.bool_]) -> Rows:
-        """Return some of the rows."""
-        return Rows(self.features[rows], self.makespan_s[rows], self.group[rows])
-
-
-TARGETS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
-    "makespan": lambda makespan_s: makespan_s,
-    "rank": lambda makespan_s: dense_ranks(makespan_s).astype(np.float64),
-}
-"""What a tree may be grown on, from the makespans."""
+SIZES = (*range(1, 11), 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 50, 60, 80, 100)
+"""The numbers of regions on a curve."""
+JUDGED = (4, 6, 9, 14, 24, 40)
+"""The numbers of regions by which two sets of questions are compared."""
+WORTH = 1 / 80
+"""A region more must bring this share of what can be gained by ordering at all."""
+TIE = 0.005
+"""Concordances and shares closer than this are alike: fewer regions, and simpler questions, are taken."""
+MOST_COMPARED = 4000
+"""Layouts whose order is compared at most; a concordance is then known to about 0.002."""
 
 
 @dataclass(frozen=True)
@@ -63,97 +51,119 @@ class CrossValidation:
             yield generator.permutation(np.arange(len(names)) % folds)[member]
 
 
-class FittedTree(NamedTuple):
-    """A pruned tree, grown on ``target``, and the median makespan of each of its nodes."""
+class Point(NamedTuple):
+    """How well trees of at most so many regions foretell layouts that they have not seen."""
 
-    target: str
-    pruned: PrunedTree
-    median_s: FloatArray
-
-    def predict(self, features: Features, sizes: Sequence[int]) -> FloatArray:
-        """Return rows x sizes: the makespan foretold for each row by the tree of at most that many leaves."""
-        alphas = [self.pruned.alpha_of(size) for size in sizes]
-        return self.pruned.predict(self.pruned.tree.paths(features), self.median_s, alphas)
-
-
-class HeldOut(NamedTuple):
-    """How well layouts are foretold by trees that have not seen them."""
-
+    regions: int
     concordance: float
     mae_s: float
 
 
-class Choice(NamedTuple):
-    """A tree and the number of leaves to which it is pruned; without a second layout nothing is held out."""
+class Curve(NamedTuple):
+    """Points by ascending number of regions; ``errors_s`` holds the mean absolute errors, folds x points.
 
-    fitted: FittedTree
-    regions: int
-    held_out: HeldOut | None
+    Of ``folds`` folds one was held out at a time.
+    """
 
-
-def choose_tree(rows: Rows, grow: Grow, max_regions: int, validation: CrossValidation) -> Choice:
-    """Return the tree with the fewest leaves among those within one standard error of the best held out."""
-    trees = {target: fit_tree(rows, target, grow) for target in TARGETS}
-    folds = min(validation.folds, len(np.unique(rows.group)))
-    if folds < 2:
-        return Choice(trees["makespan"], 1, None)
-    candidates: list[_Candidate] = []
-    for target, tree in trees.items():
-        sizes = tree.pruned.sizes(max_regions)
-        errors = _fold_errors(rows, target, grow, sizes, validation)
-        candidates += [
-            _Candidate(size, float(error.mean()), target, error)
-            for size, error in zip(sizes, errors.T, strict=True)
-        ]
-    chosen = _fewest_within_one_standard_error(candidates, folds)
-    held_out = held_out_quality(rows, chosen.target, grow, chosen.regions, validation.fresh())
-    return Choice(trees[chosen.target], chosen.regions, held_out)
-
-
-def fit_tree(rows: Rows, target: str, grow: Grow) -> FittedTree:
-    """Return a tree grown on ``target``, pruned by the deviation of makespans from their median."""
-    tree = grow(rows.features, TARGETS[target](rows.makespan_s))
-    times = node_times(tree.paths(rows.features), rows.makespan_s, tree.size)
-    return FittedTree(target, prune(tree, times.deviation), times.median)
-
-
-class _Candidate(NamedTuple):
-    regions: int
-    mae_s: float
-    target: str
+    points: tuple[Point, ...]
     errors_s: FloatArray
+    folds: int
+
+    def at(self, regions: int) -> Point:
+        """Return the point of the most regions that are at most ``regions``."""
+        return max(point for point in self.points if point.regions <= regions)
 
 
-def _fold_errors(
-    rows: Rows, target: str, grow: Grow, sizes: Sequence[int], validation: CrossValidation
-) -> FloatArray:
-    """Return folds x sizes: the mean absolute error of held-out rows."""
-    errors = []
+class Choice(NamedTuple):
+    """A tree, its regions and how they were chosen; without a second layout nothing is held out."""
+
+    tree: RegionTree
+    questions: int
+    regions: int
+    curve: Curve | None
+
+
+def choose_tree(
+    rows: Rows,
+    grow: Grow,
+    validation: CrossValidation,
+    *,
+    questions: Sequence[int],
+    max_regions: int,
+    regions: int | None = None,
+    rules_per_region: int = RULES_PER_REGION,
+) -> Choice:
+    """Return the tree by the questions that order held-out layouts best, and its number of regions.
+
+    ``questions`` are numbers of leading features: the plainest set of questions first, which is kept unless a
+    later one is clearly better. ``regions`` asks for a number instead of the knee.
+    """
+    if min(validation.folds, len(np.unique(rows.group))) < 2:
+        return Choice(fit_tree(_asking(rows, questions[0]), grow), questions[0], 1, None)
+    best, asked = -np.inf, questions[0]
+    for count in questions if len(questions) > 1 else ():
+        judged = held_out_curve(_asking(rows, count), grow, JUDGED, validation, rules_per_region)
+        quality = float(np.mean([point.concordance for point in judged.points]))
+        if quality > best + TIE:
+            best, asked = quality, count
+    rows = _asking(rows, asked)
+    tree = fit_tree(rows, grow)
+    sizes = sizes_up_to(regions or max_regions, len(tree.pruned.leaves(0.0)))
+    # Fresh folds: those of the choice would flatter what was chosen by them.
+    curve = held_out_curve(rows, grow, sizes, validation.fresh(), rules_per_region)
+    return Choice(tree, asked, regions or knee(curve), curve)
+
+
+def sizes_up_to(most: int, leaves: int) -> list[int]:
+    """Return the numbers of regions on a curve, the last one the most that are allowed and there are."""
+    most = min(most, leaves)
+    return [*(size for size in SIZES if size < most), most]
+
+
+def held_out_curve(
+    rows: Rows, grow: Grow, sizes: Sequence[int], validation: CrossValidation, rules_per_region: int
+) -> Curve:
+    """Return how well at most that many regions foretell the rows held out, the mean over repeats."""
+    concordances: list[list[float]] = []
+    errors: list[FloatArray] = []
+    compared = _spread(len(rows.group))
     for fold in validation.held_out(rows.group):
+        predicted = np.empty((len(fold), len(sizes)))
         for k in range(fold.max() + 1):
-            seen, unseen = rows.take(fold != k), rows.take(fold == k)
-            predicted = fit_tree(seen, target, grow).predict(unseen.features, sizes)
-            errors.append(np.abs(predicted - unseen.makespan_s[:, None]).mean(axis=0))
-    return np.array(errors)
+            tree = fit_tree(rows.take(fold != k), grow)
+            predicted[fold == k] = tree.predict(rows.features[fold == k], sizes, rules_per_region)
+            wrong_s = np.abs(predicted[fold == k] - rows.makespan_s[fold == k, None])
+            errors.append(wrong_s.mean(axis=0))
+        actual_s = rows.makespan_s[compared]
+        concordances.append([concordance(column, actual_s) for column in predicted[compared].T])
+    means = np.mean(concordances, axis=0).tolist(), np.mean(errors, axis=0).tolist()
+    points = tuple(Point(*point) for point in zip(sizes, *means, strict=True))
+    return Curve(points, np.array(errors), int(fold.max()) + 1)
 
 
-def _fewest_within_one_standard_error(candidates: list[_Candidate], folds: int) -> _Candidate:
-    best = min(candidates, key=lambda candidate: candidate.mae_s)
+def knee(curve: Curve) -> int:
+    """Return the fewest regions after which one more is no longer worth it, 1 where none foretell better."""
+    points = curve.points
+    errors = curve.errors_s
+    best = int(np.argmin(errors.mean(axis=0)))
     # Folds share training rows, so that their errors vary less than they should (Nadeau and Bengio, 2003).
-    errors = best.errors_s
-    correction = 1 / len(errors) + 1 / (folds - 1)
-    limit = best.mae_s + float(np.sqrt(errors.var(ddof=1) * correction))
-    return min((c for c in candidates if c.mae_s <= limit), key=lambda c: (c.regions, c.mae_s))
+    saved_s = errors[:, 0] - errors[:, best]
+    doubt_s = np.sqrt(saved_s.var(ddof=1) * (1 / len(errors) + 1 / (curve.folds - 1)))
+    if len(points) == 1 or saved_s.mean() <= doubt_s:
+        return points[0].regions
+    # One region puts no pair in order, whatever noise its median takes from fold to fold.
+    reached = np.maximum.accumulate([0.5, *(point.concordance for point in points[1:])])
+    worth = (reached - 0.5) / max(reached[-1] - 0.5, TIE)
+    worth -= WORTH * np.array([point.regions for point in points])
+    return points[int(np.argmax(worth >= worth.max() - TIE))].regions
 
 
-def held_out_quality(rows: Rows, target: str, grow: Grow, size: int, validation: CrossValidation) -> HeldOut:
-    """Return how well trees of at most ``size`` leaves foretell the rows held out, the mean over repeats."""
-    concordances, errors = [], []
-    for fold in validation.held_out(rows.group):
-        predicted = np.empty(len(fold))
-        for k in range(fold.max() + 1):
-            tree = fit_tree(rows.take(fold != k), target, grow)
-            predicted[fold == k] = tree.predict(rows.features[fold == k], [size])[:, 0]
-        concordances.append(concordance(predicted, rows.makespan_s))
-        errors.append(np.abs(predicted - rows.makespan_s).mean())
-    return HeldOut(float(np.mean(concordances)), float(np.mean(errors)))
+def _asking(rows: Rows, questions: int) -> Rows:
+    return Rows(np.ascontiguousarray(rows.features[:, :questions]), rows.makespan_s, rows.group)
+
+
+def _spread(count: int) -> IntArray:
+    """Return positions of the rows whose order is compared, a random part of many."""
+    if count <= MOST_COMPARED:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(count).choice(count, MOST_COMPARED, replace=False))

@@ -1,92 +1,37 @@
-"""Regions: parts of a configuration space, each a box of tiers per stage, whose makespans are alike.
+"""Regions: parts of a configuration space whose makespans are alike, each described by a few rules.
 
-A regression tree (CART) splits the layouts of one scale by the tier of one stage at a time; its leaves are
-the regions. They are fitted with scikit-learn; reading them and finding a layout's region needs numpy only.
-Quality is held out: see :mod:`~qosflow_airflow.core.region_choice`.
+A rule names tiers per stage and, where that says it shorter, which data moves. Reading regions and finding a
+layout's region needs numpy only; they are fitted by :mod:`~qosflow_airflow.core.region_fit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qosflow_airflow.core.boxes import Box, box_of, leaf_boxes, one_hot
-from qosflow_airflow.core.makespan import MakespanModel
-from qosflow_airflow.core.pruning import Features, RegressionTree
-from qosflow_airflow.core.region_choice import Choice, CrossValidation, Rows, choose_tree
-from qosflow_airflow.core.separation import separation
+from qosflow_airflow.core.bottlenecks import Bottleneck
+from qosflow_airflow.core.boxes import Asked, Box, Space, rule_of
+from qosflow_airflow.core.conditions import condition_from_json
 from qosflow_airflow.core.space import Layouts
-from qosflow_airflow.core.stage_roles import EXAMINED, Role, SpaceIndex, StageRole, layout_codes, stage_role
-from qosflow_airflow.core.transfer import FloatArray, IntArray
-from qosflow_airflow.exceptions import MeasurementError, RequestError, TierError
+from qosflow_airflow.core.stage_roles import Role
+from qosflow_airflow.core.transfer import IntArray
+from qosflow_airflow.exceptions import TierError
 
-QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-"""What is kept of a region's makespans."""
-FEW_LAYOUTS = 1000
-
-
-class Evaluated(Protocol):
-    """What regions are fitted to, per configuration (C) and stage (S), such as a schedule."""
-
-    @property
-    def makespan_s(self) -> FloatArray:
-        """C seconds, NaN where the makespan is unknown."""
-
-    @property
-    def on_critical_path(self) -> NDArray[np.bool_]:
-        """C x S: whether the stage is on the critical path."""
-
-
-@dataclass(frozen=True)
-class RegionOptions:
-    """How regions are fitted.
-
-    ``max_regions`` is what a person still reads. ``min_layouts`` is the fewest layouts in a region, by
-    default a 500th of all: makespans hold no noise, so that even one layout apart may be a region of its own.
-    ``tolerance`` is the share of a makespan that makes no difference to a stage's role. ``folds`` and
-    ``repeats`` are those of cross-validation, by default 10 and 5 where chance weighs more than time (up to
-    ``FEW_LAYOUTS``), else 5 and 3. Of more than ``max_fitted`` layouts a random sample is fitted.
-    """
-
-    max_regions: int = 32
-    min_layouts: int | None = None
-    tolerance: float = 0.05
-    folds: int | None = None
-    repeats: int | None = None
-    max_fitted: int = 20_000
-
-    def __post_init__(self) -> None:
-        counts = {
-            "max_regions": self.max_regions,
-            "min_layouts": self.min_layouts,
-            "folds": self.folds and self.folds - 1,
-            "repeats": self.repeats,
-            "max_fitted": self.max_fitted,
-        }
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise RequestError(f"{name} is too small", cure="Give at least 1, and 2 folds.")
-        if not 0 <= self.tolerance < 1:
-            raise RequestError(f"tolerance is {self.tolerance}", cure="Give a share from 0 to below 1.")
-
-    def cross_validation(self, layouts: int, seed: int) -> CrossValidation:
-        """Return how that many layouts are held out."""
-        folds, repeats = (10, 5) if layouts <= FEW_LAYOUTS else (5, 3)
-        return CrossValidation(self.folds or folds, self.repeats or repeats, seed)
+PLAIN = ("id", "nodes", "size", "min_s", "q10_s", "q25_s", "median_s", "q75_s", "q90_s", "max_s")
+"""The figures of a region."""
 
 
 @dataclass(frozen=True)
 class StageRule:
     """A stage in a region: the tiers it takes there (``anywhere``: all that it can take), and its role.
 
-    ``within`` are the tiers that lead a layout into the region; wider than ``tiers`` where no measured layout
-    has one of them. For ``path_share`` and ``swap_change`` see
-    :class:`~qosflow_airflow.core.stage_roles.StageRole`.
+    ``within`` are the tiers with which some layout may be in the region; wider than ``tiers`` where no
+    measured layout has one of them. ``share`` is the share of the region's configurations on each tier. For
+    ``path_share`` and ``swap_change`` see :class:`~qosflow_airflow.core.stage_roles.StageRole`.
     """
 
     tiers: tuple[str, ...]
@@ -95,6 +40,7 @@ class StageRule:
     path_share: float
     swap_change: float | None
     within: tuple[str, ...]
+    share: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> StageRule:
@@ -103,8 +49,56 @@ class StageRule:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """One way into a region: the layouts with these tiers per stage, of which the conditions hold or do not.
+
+    ``tiers`` are those that measured layouts of the rule take, ``within`` those that lead a layout here, and
+    ``anywhere`` the stages that take every tier they can. ``needed`` are the conditions of ``asked`` that say
+    more than tiers do. ``size`` is the number of measured layouts.
+    """
+
+    tiers: Mapping[str, tuple[str, ...]]
+    within: Mapping[str, tuple[str, ...]]
+    anywhere: tuple[str, ...]
+    asked: tuple[Asked, ...]
+    needed: tuple[Asked, ...]
+    size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, the inverse of :meth:`from_json`."""
+        return {
+            "tiers": {stage: list(tiers) for stage, tiers in self.tiers.items()},
+            "within": {stage: list(tiers) for stage, tiers in self.within.items()},
+            "anywhere": list(self.anywhere),
+            "conditions": [
+                {**one.condition.to_json(), "holds": one.holds, "needed": one in self.needed}
+                for one in self.asked
+            ],
+            "size": self.size,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Rule:
+        """Build a rule from its JSON."""
+        asked = [
+            (Asked(condition_from_json(one), one["holds"]), one["needed"]) for one in value["conditions"]
+        ]
+        return cls(
+            {stage: tuple(tiers) for stage, tiers in value["tiers"].items()},
+            {stage: tuple(tiers) for stage, tiers in value["within"].items()},
+            tuple(value["anywhere"]),
+            tuple(one for one, _ in asked),
+            tuple(one for one, needed in asked if needed),
+            value["size"],
+        )
+
+
+@dataclass(frozen=True)
 class Region:
-    """Layouts at one node count whose makespans are alike. ``size`` is the number of measured ones."""
+    """Layouts at one node count whose makespans are alike. ``size`` is the number of measured ones.
+
+    A layout that obeys one of ``rules`` is in the region; ``stages`` sums them up.
+    """
 
     id: int
     nodes: int
@@ -117,6 +111,13 @@ class Region:
     q90_s: float
     max_s: float
     stages: Mapping[str, StageRule]
+    rules: tuple[Rule, ...]
+    bottleneck: Bottleneck
+
+    @property
+    def signature(self) -> dict[str, dict[str, Any]]:
+        """Per stage its role and the share of the region's configurations on each tier, to be drawn."""
+        return {name: {"role": rule.role, "share": dict(rule.share)} for name, rule in self.stages.items()}
 
     def with_role(self, role: Role) -> tuple[str, ...]:
         """Return the stages that have ``role`` here."""
@@ -125,18 +126,25 @@ class Region:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, the inverse of :meth:`from_json`."""
         return {
-            **asdict(self),
+            **{name: getattr(self, name) for name in PLAIN},
             "stages": {
                 name: {**asdict(rule), "tiers": list(rule.tiers), "within": list(rule.within)}
                 for name, rule in self.stages.items()
             },
+            "rules": [rule.to_json() for rule in self.rules],
+            "bottleneck": self.bottleneck.to_json(),
+            "signature": self.signature,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Region:
         """Build a region from what :meth:`to_json` returned."""
-        stages = {name: StageRule.from_json(rule) for name, rule in value["stages"].items()}
-        return cls(**{**value, "stages": stages})
+        return cls(
+            **{name: value[name] for name in PLAIN},
+            stages={name: StageRule.from_json(rule) for name, rule in value["stages"].items()},
+            rules=tuple(Rule.from_json(rule) for rule in value["rules"]),
+            bottleneck=Bottleneck.from_json(value["bottleneck"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -145,9 +153,11 @@ class RegionSet:
 
     Every layout is in exactly one. ``concordance_held_out`` and ``mae_held_out_s`` are those of predictions
     (a region's median) by trees of the same size for layouts that they have not seen; ``None`` with fewer
-    than two layouts. ``separation`` (0-1) is that of neighbouring regions, ``None`` with one region.
-    ``measured`` layouts have a makespan, ``unmeasured`` ones took no part, and ``fitted`` counts those that
-    the tree was fitted to.
+    than two layouts. ``curve`` holds them for other numbers of regions: (regions, concordance, seconds).
+    ``structure`` tells whether rules may ask for more than tiers per stage. ``separation`` (0-1) is that of
+    neighbouring regions, ``None`` with one region. ``measured`` layouts have a makespan, ``unmeasured`` ones
+    took no part, and ``fitted`` counts those that the tree was fitted to. ``bottleneck`` is that of all
+    measured layouts.
     """
 
     nodes: int
@@ -160,6 +170,9 @@ class RegionSet:
     measured: int
     unmeasured: int
     fitted: int
+    bottleneck: Bottleneck
+    curve: tuple[tuple[int, float, float], ...] = ()
+    structure: bool = False
 
     @property
     def count(self) -> int:
@@ -189,17 +202,27 @@ class RegionSet:
                 "a layout uses a tier that the regions do not know",
                 cure=f"Use {', '.join(self.tier_names)}, or build the model again.",
             )
-        return box_of(self._boxes, layouts)
+        return self._region_of_rule[rule_of(self._rules, layouts, self.space)]
+
+    @property
+    def space(self) -> Space:
+        """The names that layouts are written in."""
+        return Space(self.stage_names, self.tier_names)
 
     @cached_property
-    def _boxes(self) -> list[Box]:
+    def _rules(self) -> list[tuple[Box, Sequence[Asked]]]:
         return [
-            np.array(
-                [[tier in region.stages[s].within for tier in self.tier_names] for s in self.stage_names],
-                dtype=bool,
+            (
+                np.array([[tier in rule.within[s] for tier in self.tier_names] for s in self.stage_names]),
+                rule.asked,
             )
             for region in self.regions
+            for rule in region.rules
         ]
+
+    @cached_property
+    def _region_of_rule(self) -> IntArray:
+        return np.array([region.id for region in self.regions for _ in region.rules], dtype=np.int64)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, the inverse of :meth:`from_json`."""
@@ -214,6 +237,9 @@ class RegionSet:
             "measured": self.measured,
             "unmeasured": self.unmeasured,
             "fitted": self.fitted,
+            "bottleneck": self.bottleneck.to_json(),
+            "curve": [list(point) for point in self.curve],
+            "structure": self.structure,
             "regions": [region.to_json() for region in self.regions],
         }
 
@@ -231,148 +257,7 @@ class RegionSet:
             measured=value["measured"],
             unmeasured=value["unmeasured"],
             fitted=value["fitted"],
+            bottleneck=Bottleneck.from_json(value["bottleneck"]),
+            curve=tuple((int(regions), *figures) for regions, *figures in value["curve"]),
+            structure=value["structure"],
         )
-
-
-def fit_regions(
-    model: MakespanModel,
-    layouts: Layouts,
-    evaluated: Evaluated,
-    *,
-    options: RegionOptions | None = None,
-    seed: int = 0,
-) -> RegionSet:
-    """Return the regions of ``layouts``, the configurations that may be chosen, from what they take.
-
-    The same input and seed give the same regions. Layouts whose makespan is unknown take no part.
-
-    Raises
-    ------
-    MeasurementError
-        When no layout has a known makespan.
-    """
-    return _Fit(model, layouts, evaluated, options or RegionOptions(), seed).regions()
-
-
-class _Fit:
-    """One space on its way to regions."""
-
-    def __init__(
-        self, model: MakespanModel, layouts: Layouts, evaluated: Evaluated, options: RegionOptions, seed: int
-    ) -> None:
-        self.model = model
-        self.layouts = layouts
-        self.makespan_s = evaluated.makespan_s
-        self.on_critical_path = evaluated.on_critical_path
-        self.options = options
-        self.random = np.random.default_rng(seed)
-        self.seed = seed
-        self.tiers = len(model.catalog.names)
-        self.measured = np.flatnonzero(~np.isnan(self.makespan_s))
-        if not len(self.measured):
-            raise MeasurementError(
-                f"no configuration on {model.times.nodes} nodes has a known makespan",
-                cure="Measure the missing transfers, or allow only tiers that were measured.",
-            )
-
-    def regions(self) -> RegionSet:
-        fitted = self._sample(self.measured, self.options.max_fitted)
-        choice, boxes = self._choose(fitted)
-        members = self._members(boxes)
-        boxes, members = _by_median(boxes, members, self.makespan_s)
-        index = SpaceIndex(self.layouts, self.makespan_s, self.tiers)
-        regions = tuple(
-            self._region(number, box, rows, index)
-            for number, (box, rows) in enumerate(zip(boxes, members, strict=True))
-        )
-        return RegionSet(
-            nodes=self.model.times.nodes,
-            stage_names=self.model.workflow.stage_names,
-            tier_names=self.model.catalog.names,
-            regions=regions,
-            concordance_held_out=choice.held_out.concordance if choice.held_out else None,
-            mae_held_out_s=choice.held_out.mae_s if choice.held_out else None,
-            separation=separation([self.makespan_s[rows] for rows in members]),
-            measured=len(self.measured),
-            unmeasured=len(self.layouts) - len(self.measured),
-            fitted=len(fitted),
-        )
-
-    def _sample(self, rows: IntArray, most: int) -> IntArray:
-        if len(rows) <= most:
-            return rows
-        return np.sort(self.random.choice(rows, most, replace=False))
-
-    def _choose(self, fitted: IntArray) -> tuple[Choice, list[Box]]:
-        layouts = self.layouts[fitted]
-        rows = Rows(one_hot(layouts, self.tiers), self.makespan_s[fitted], layout_codes(layouts, self.tiers))
-        fewest = self.options.min_layouts or max(1, len(fitted) // 500)
-        choice = choose_tree(
-            rows,
-            lambda features, target: grow_tree(features, target, fewest, self.seed),
-            self.options.max_regions,
-            self.options.cross_validation(len(fitted), self.seed),
-        )
-        pruned = choice.fitted.pruned
-        leaves = set(pruned.leaves(pruned.alpha_of(choice.regions)).tolist())
-        return choice, leaf_boxes(pruned.tree, leaves, layouts.shape[1], self.tiers)
-
-    def _members(self, boxes: list[Box]) -> list[IntArray]:
-        found = box_of(boxes, self.layouts[self.measured])
-        return [self.measured[found == number] for number in range(len(boxes))]
-
-    def _region(self, number: int, box: Box, rows: IntArray, index: SpaceIndex) -> Region:
-        low, q10, q25, median, q75, q90, high = np.quantile(self.makespan_s[rows], QUANTILES).tolist()
-        examined = self._sample(rows, EXAMINED)
-        path_share = self.on_critical_path[rows].mean(axis=0).tolist()
-        stages = {
-            name: self._rule(
-                s, box[s], rows, stage_role(index, examined, s, path_share[s], self.options.tolerance)
-            )
-            for s, name in enumerate(self.model.workflow.stage_names)
-        }
-        return Region(
-            number, self.model.times.nodes, len(rows), low, q10, q25, median, q75, q90, high, stages
-        )
-
-    def _rule(self, s: int, within: NDArray[np.bool_], rows: IntArray, role: StageRole) -> StageRule:
-        taken = np.bincount(self.layouts[rows, s], minlength=self.tiers) > 0
-        possible = np.bincount(self.layouts[:, s], minlength=self.tiers) > 0
-        return StageRule(
-            tiers=self._names(taken),
-            anywhere=bool((taken == possible).all()),
-            role=role.role,
-            path_share=role.path_share,
-            swap_change=role.swap_change,
-            within=self._names(within),
-        )
-
-    def _names(self, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
-        return tuple(
-            name for name, is_chosen in zip(self.model.catalog.names, chosen, strict=True) if is_chosen
-        )
-
-
-def grow_tree(features: Features, target: FloatArray, fewest: int, seed: int) -> RegressionTree:
-    """Return a full CART tree by squared error, with at least ``fewest`` rows in each leaf."""
-    # Here, not above: it takes a second to import, and only a fit needs it.
-    from sklearn.tree import DecisionTreeRegressor
-
-    regressor = DecisionTreeRegressor(min_samples_leaf=fewest, random_state=seed)
-    tree = regressor.fit(features, target).tree_
-    return RegressionTree(
-        np.asarray(tree.children_left, dtype=np.int64),
-        np.asarray(tree.children_right, dtype=np.int64),
-        np.where(tree.children_left < 0, -1, tree.feature).astype(np.int64),
-    )
-
-
-def _by_median(
-    boxes: list[Box], members: list[IntArray], makespan_s: FloatArray
-) -> tuple[list[Box], list[IntArray]]:
-    def key(number: int) -> tuple[float, float, int]:
-        times = makespan_s[members[number]]
-        return float(np.median(times)), float(times.min()), number
-
-    order = sorted(range(len(boxes)), key=key)
-    return [boxes[number] for number in order], [members[number] for number in order]

@@ -7,6 +7,7 @@ tolerance. Constrained: neither; its tier matters only together with others, or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,11 +37,21 @@ class StageRole(NamedTuple):
     swap_change: float | None
 
 
-class SpaceIndex:
-    """Makespans of a space by layout: what a configuration becomes when one stage moves to another tier."""
+Evaluate = Callable[[Layouts], tuple[NDArray[np.bool_], FloatArray]]
+"""Tells of layouts whether they belong to the space, and what they take (NaN where that is unknown)."""
 
-    def __init__(self, layouts: Layouts, makespan_s: FloatArray, tiers: int) -> None:
+
+class SpaceIndex:
+    """Makespans of a space by layout: what a configuration becomes when one stage moves to another tier.
+
+    Where ``layouts`` are only a sample of the space, ``evaluate`` tells of the others.
+    """
+
+    def __init__(
+        self, layouts: Layouts, makespan_s: FloatArray, tiers: int, evaluate: Evaluate | None = None
+    ) -> None:
         self.tiers = tiers
+        self.evaluate = evaluate
         self.weights = _place_values(layouts.shape[1], tiers)
         self.code = layout_codes(layouts, tiers)
         self.order = np.argsort(self.code, kind="stable")
@@ -58,8 +69,15 @@ class SpaceIndex:
         wanted = self.code[rows, None] + (tier - own[:, None]) * self.weights[stage]
         at = np.searchsorted(self.sorted_code, wanted)
         found = self.order[np.minimum(at, len(self.order) - 1)]
-        exists = (self.code[found] == wanted) & (tier != own[:, None])
-        return np.where(exists, self.makespan_s[found], np.nan), exists
+        known = self.code[found] == wanted
+        exists = known & (tier != own[:, None])
+        swapped_s = np.where(exists, self.makespan_s[found], np.nan)
+        if self.evaluate is not None and not known.all():
+            row, moved_to = np.nonzero(~known)
+            swapped = self.layouts[rows[row]]
+            swapped[:, stage] = moved_to
+            exists[row, moved_to], swapped_s[row, moved_to] = self.evaluate(swapped)
+        return swapped_s, exists
 
 
 def stage_role(

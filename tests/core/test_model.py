@@ -21,7 +21,7 @@ from qosflow_airflow.core.makespan_rules import COMPLETE, REFERENCE, MakespanRul
 from qosflow_airflow.core.model import FORMAT, Model, ScaleModel
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import recommend
-from qosflow_airflow.core.regions import fit_regions
+from qosflow_airflow.core.region_fit import fit_regions
 from qosflow_airflow.exceptions import QoSFlowError
 from tests.support.instances import chain, platform, random_times, tiers_of
 from tests.support.models import random_model

@@ -21,7 +21,7 @@ from qosflow_airflow.core.makespan_rules import COMPLETE, REFERENCE, MakespanRul
 from qosflow_airflow.core.model import Model, ScaleModel
 from qosflow_airflow.core.qos import OBJECTIVES, QoSRequest
 from qosflow_airflow.core.recommend import MAX_ALTERNATIVES, WITHIN, Infeasible, Recommendation, recommend
-from qosflow_airflow.core.regions import fit_regions
+from qosflow_airflow.core.region_fit import fit_regions
 from qosflow_airflow.core.space import ConfigurationSpace
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import Provenance

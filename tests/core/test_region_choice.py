@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qosflow_airflow.core.concordance import concordance
 from qosflow_airflow.core.region_choice import (
+    Choice,
     CrossValidation,
-    Rows,
+    Curve,
+    Point,
     choose_tree,
-    fit_tree,
-    held_out_quality,
+    held_out_curve,
+    knee,
+    sizes_up_to,
 )
-from qosflow_airflow.core.regions import grow_tree
+from qosflow_airflow.core.region_trees import Rows, fit_tree, grow_tree
 from qosflow_airflow.core.transfer import FloatArray
 
 VALIDATION = CrossValidation(folds=5, repeats=2, seed=0)
@@ -24,6 +28,25 @@ def grow(features: np.ndarray, target: FloatArray):  # type: ignore[no-untyped-d
 
 def rows_of(features: np.ndarray, makespan_s: FloatArray) -> Rows:
     return Rows(features.astype(np.float32), makespan_s, np.arange(len(makespan_s)))
+
+
+def choose(rows: Rows, most: int = 32, **asked: int) -> Choice:
+    questions = asked.pop("questions", rows.features.shape[1])
+    return choose_tree(
+        rows,
+        grow,
+        VALIDATION,
+        questions=sorted({questions, rows.features.shape[1]}),
+        max_regions=most,
+        **asked,
+    )
+
+
+def curve_of(*concordances: float, errors_s: list[float] | None = None) -> Curve:
+    sizes = range(1, len(concordances) + 1)
+    means = errors_s or [10.0 / size for size in sizes]
+    points = tuple(Point(*point) for point in zip(sizes, concordances, means, strict=True))
+    return Curve(points, np.tile(means, (10, 1)), 5)
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=60), st.integers(2, 12))
@@ -45,36 +68,50 @@ def test_folds_are_repeatable_and_fresh_ones_differ() -> None:
     assert (first != fresh).any()
 
 
-def test_noise_needs_no_regions() -> None:
-    random = np.random.default_rng(3)
-    rows = rows_of(random.integers(0, 2, (80, 8)), random.normal(10.0, 1.0, 80))
-    choice = choose_tree(rows, grow, 32, VALIDATION)
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_needs_no_regions(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    choice = choose(rows_of(random.integers(0, 2, (80, 8)), random.normal(10.0, 1.0, 80)))
     assert choice.regions == 1
-    assert choice.held_out is not None
+    assert choice.curve is not None
     # One region foretells the same for all of a fold.
-    assert choice.held_out.concordance < 0.55
+    assert choice.curve.at(1).concordance < 0.55
 
 
 def test_quality_is_of_layouts_that_the_tree_has_not_seen() -> None:
     random = np.random.default_rng(4)
     rows = rows_of(random.integers(0, 2, (200, 10)), random.normal(10.0, 1.0, 200))
-    seen = fit_tree(rows, "makespan", grow).predict(rows.features, [60])[:, 0]
+    seen = fit_tree(rows, grow).predict(rows.features, [60], 1)[:, 0]
     assert concordance(seen, rows.makespan_s) > 0.75
-    unseen = held_out_quality(rows, "makespan", grow, 60, VALIDATION)
+    (unseen,) = held_out_curve(rows, grow, [60], VALIDATION, 1).points
     assert 0.4 < unseen.concordance < 0.6
     assert unseen.mae_s > 2 * np.abs(seen - rows.makespan_s).mean()
+
+
+def test_a_curve_holds_what_each_number_of_regions_has_by_itself() -> None:
+    random = np.random.default_rng(7)
+    features = random.integers(0, 2, (150, 6))
+    rows = rows_of(features, 50 + features @ np.arange(1.0, 7.0))
+    curve = held_out_curve(rows, grow, [1, 3, 8], VALIDATION, 2)
+    for point in curve.points:
+        (alone,) = held_out_curve(rows, grow, [point.regions], VALIDATION, 2).points
+        assert alone == pytest.approx(point)
+    assert curve.at(7) == curve.points[1]
+    assert curve.errors_s.mean(axis=0).tolist() == pytest.approx([point.mae_s for point in curve.points])
 
 
 def test_quality_comes_from_other_folds_than_the_choice() -> None:
     random = np.random.default_rng(6)
     features = random.integers(0, 2, (100, 6))
     rows = rows_of(features, 10 + features @ np.arange(1.0, 7.0) + random.normal(0, 1, 100))
-    choice = choose_tree(rows, grow, 16, VALIDATION)
+    choice = choose(rows)
+    assert choice.curve is not None
+    sizes = [point.regions for point in choice.curve.points]
     quality = [
-        held_out_quality(rows, choice.fitted.target, grow, choice.regions, validation)
+        held_out_curve(rows, grow, sizes, validation, 2).points
         for validation in (VALIDATION.fresh(), VALIDATION)
     ]
-    assert choice.held_out == quality[0] != quality[1]
+    assert choice.curve.points == quality[0] != quality[1]
 
 
 def test_no_more_regions_than_allowed() -> None:
@@ -82,40 +119,52 @@ def test_no_more_regions_than_allowed() -> None:
     features = random.integers(0, 2, (300, 9))
     rows = rows_of(features, 100.0 + features @ (2.0 ** np.arange(9)))
     for most in (1, 2, 7, 50):
-        choice = choose_tree(rows, grow, most, VALIDATION)
-        assert choice.regions <= most
-    assert choice.regions > 30
+        assert choose(rows, most).regions <= most
+    for asked in (1, 2, 7, 23):
+        choice = choose(rows, regions=asked)
+        assert choice.regions == asked
+        assert choice.tree.grouping(asked, 2).regions == asked
+    assert choose(rows, regions=1000, rules_per_region=1).tree.grouping(1000, 1).regions <= 300
+
+
+def test_simple_questions_are_kept_unless_others_order_better() -> None:
+    bits = np.array(np.meshgrid(*[[0, 1]] * 7)).reshape(7, -1).T
+    parity = bits.sum(axis=1) % 2
+    features = np.column_stack([bits, parity])
+    plain = rows_of(features, 5.0 + bits @ 2.0 ** np.arange(7))
+    assert choose(plain, questions=7).questions == 7
+    odd = rows_of(features, 5.0 + bits[:, 0] + 300.0 * parity)
+    assert choose(odd, questions=7).questions == 8
+
+
+def test_the_knee_is_where_another_region_is_no_longer_worth_it() -> None:
+    assert knee(curve_of(0.5, 0.8, 0.95, 0.951, 0.952, 0.953)) == 3
+    assert knee(curve_of(0.5, 0.6, 0.7, 0.8, 0.9, 1.0)) == 6
+    assert knee(curve_of(0.5, 0.9, 0.85, 0.9)) == 2
+    # Nothing foretells better than one region.
+    assert knee(curve_of(0.4, 0.52, 0.53, errors_s=[10.0, 10.1, 10.2])) == 1
+    assert knee(curve_of(0.5)) == 1
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_a_curve_ends_with_the_most_regions_there_can_be(most: int, leaves: int) -> None:
+    sizes = sizes_up_to(most, leaves)
+    assert sizes[-1] == min(most, leaves)
+    assert sizes == sorted(set(sizes))
 
 
 def test_a_region_foretells_its_median() -> None:
     features = np.array([[0], [0], [0], [1], [1], [1]])
-    tree = fit_tree(rows_of(features, np.array([1.0, 2.0, 9.0, 50.0, 60.0, 1000.0])), "makespan", grow)
-    assert tree.predict(np.array([[0], [1]], dtype=np.float32), [2, 1]).tolist() == [
+    tree = fit_tree(rows_of(features, np.array([1.0, 2.0, 9.0, 50.0, 60.0, 1000.0])), grow)
+    assert tree.predict(np.array([[0], [1]], dtype=np.float32), [2, 1], 2).tolist() == [
         [2.0, 29.5],
         [60.0, 29.5],
     ]
 
 
-def bits(count: int) -> np.ndarray:
-    """Every row of ``count`` binary features."""
-    return np.asarray((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
-
-
-def test_trees_grow_on_ranks_where_a_few_layouts_are_far_off() -> None:
-    features = bits(9)
+def test_a_few_layouts_far_off_do_not_draw_the_splits() -> None:
+    features = np.asarray((np.arange(512)[:, None] >> np.arange(9)) & 1)
     outliers = np.random.default_rng(0).random(512) < 0.03
-    rows = rows_of(features, 1 + features[:, :3] @ [10.0, 20.0, 40.0] + 300 * outliers)
-    choice = choose_tree(rows, grow, 8, VALIDATION)
-    assert choice.fitted.target == "rank"
-    assert choice.held_out is not None
-    assert choice.held_out.concordance > 0.93
-
-
-def test_trees_grow_on_makespans_where_a_few_layouts_are_much_slower() -> None:
-    features = bits(9)
-    slow = features[:, 4:].all(axis=1)
-    rows = rows_of(features, np.maximum(features[:, 0] * 50, features[:, 2] * 90) + 2000.0 * slow)
-    choice = choose_tree(rows, grow, 8, VALIDATION)
-    assert choice.fitted.target == "makespan"
-    assert choice.held_out is not None
-    assert choice.held_out.mae_s < 0.3 * np.abs(rows.makespan_s - np.median(rows.makespan_s)).mean()
+    choice = choose(rows_of(features, 1 + features[:, :3] @ [10.0, 20.0, 40.0] + 300 * outliers), 8)
+    assert choice.curve is not None
+    assert choice.curve.at(8).concordance > 0.93

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import random
@@ -12,10 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qosflow_airflow.core.boxes import obeyed
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.makespan_rules import COMPLETE, REFERENCE, MakespanRules
 from qosflow_airflow.core.policies import policy_qualities
-from qosflow_airflow.core.regions import RegionOptions, RegionSet, fit_regions
+from qosflow_airflow.core.region_fit import RegionOptions, fit_regions
+from qosflow_airflow.core.regions import RegionSet, Rule
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.stage_roles import CRITICAL_SHARE
 from qosflow_airflow.core.transfer import FloatArray
@@ -56,6 +59,11 @@ def whole_product(found: RegionSet) -> Layouts:
     return np.array(list(itertools.product(tiers, repeat=len(found.stage_names))), dtype=np.int8)
 
 
+def obeying(found: RegionSet, rule: Rule, layouts: Layouts) -> np.ndarray:
+    box = np.array([[tier in rule.within[s] for tier in found.tier_names] for s in found.stage_names])
+    return obeyed(box, rule.asked, layouts, found.space)
+
+
 # ---- what must hold for every space
 
 
@@ -71,22 +79,24 @@ def test_regions_partition_any_space(seed: int, rules: MakespanRules) -> None:
         return
     found = fit_regions(model, layouts, schedule, options=QUICK)
 
-    # Every layout, possible or not, is inside the box of exactly one region.
+    # Every layout, possible or not, obeys exactly one rule.
     everything = whole_product(found)
-    inside = np.array(
-        [
-            [
-                all(
-                    found.tier_names[t] in region.stages[s].within
-                    for s, t in zip(found.stage_names, layout, strict=True)
-                )
-                for region in found.regions
-            ]
-            for layout in everything.tolist()
-        ]
-    )
-    assert (inside.sum(axis=1) == 1).all()
-    assert (found.classify(everything) == inside.argmax(axis=1)).all()
+    rules = [(region.id, rule) for region in found.regions for rule in region.rules]
+    inside = np.array([obeying(found, rule, everything) for _, rule in rules])
+    assert (inside.sum(axis=0) == 1).all()
+    assert (found.classify(everything) == np.array([r for r, _ in rules])[inside.argmax(axis=0)]).all()
+
+    # A rule holds exactly its measured layouts, as it stands and as it is said.
+    for region, rule in rules:
+        mine = measured & obeying(found, rule, layouts)
+        assert rule.size == mine.sum() > 0
+        said = dataclasses.replace(rule, within=rule.tiers, asked=rule.needed)
+        assert (obeying(found, said, layouts[measured]) == mine[measured]).all()
+        for s, name in enumerate(found.stage_names):
+            taken = {found.tier_names[t] for t in layouts[mine, s]}
+            assert set(rule.tiers[name]) == taken
+            assert (name in rule.anywhere) == (taken == {found.tier_names[t] for t in layouts[:, s]})
+        assert (found.classify(layouts[mine]) == region).all()
 
     # What a region says of its configurations is what they are.
     where = found.classify(layouts)
@@ -107,6 +117,10 @@ def test_regions_partition_any_space(seed: int, rules: MakespanRules) -> None:
             assert set(rule.tiers) == taken <= set(rule.within)
             assert rule.anywhere == (taken == possible)
             assert rule.path_share == pytest.approx(schedule.on_critical_path[mine, s].mean())
+            for t, tier in enumerate(found.tier_names):
+                assert rule.share[tier] == pytest.approx((layouts[mine, s] == t).mean())
+        split_s = np.median(schedule.split_s[mine], axis=0)
+        assert list(region.bottleneck.split_s.values()) == pytest.approx(split_s.tolist())
     assert sum(region.size for region in found.regions) == found.measured == measured.sum()
     assert found.unmeasured == (~measured).sum()
 
@@ -161,6 +175,12 @@ def test_a_makespan_that_one_stage_decides() -> None:
         assert region.with_role("critical") == ("two",)
         assert region.with_role("flexible") == ("one", "three")
     assert (found.concordance_held_out, found.mae_held_out_s, found.separation) == (1.0, 0.0, 1.0)
+    assert found.curve[-1] == (3, 1.0, 0.0)
+    assert not found.structure
+    assert found.regions[0].signature["two"] == {
+        "role": "critical",
+        "share": {"pfs": 1.0, "tmpfs": 0.0, "ssd": 0.0},
+    }
 
 
 def test_a_constant_makespan_is_one_region() -> None:
@@ -224,13 +244,48 @@ def test_options_bound_the_regions() -> None:
     makespan_s = LAYOUTS @ np.array([100.0, 10.0, 1.0]) + 1
     assert regions_of(makespan_s, options=RegionOptions(folds=3, repeats=1, max_regions=4)).count <= 4
     found = regions_of(makespan_s, options=RegionOptions(folds=3, repeats=1, min_layouts=5))
-    assert min(region.size for region in found.regions) >= 5
+    assert min(rule.size for region in found.regions for rule in region.rules) >= 5
+    plain = regions_of(makespan_s, options=RegionOptions(regions=6, rules_per_region=1, folds=3, repeats=1))
+    assert [len(region.rules) for region in plain.regions] == [1] * 6
+
+
+@pytest.mark.parametrize("asked", [1, 2, 5, 9])
+def test_as_many_regions_as_asked_for(asked: int) -> None:
+    makespan_s = LAYOUTS @ np.array([100.0, 10.0, 1.0]) + 1
+    found = regions_of(makespan_s, options=RegionOptions(folds=3, repeats=1, regions=asked))
+    assert found.count == asked == found.curve[-1][0]
+    assert found.concordance_held_out == found.curve[-1][1]
+    assert all(len(region.rules) <= 3 for region in found.regions)
+
+
+def test_moves_are_named_where_they_are_what_counts() -> None:
+    moved = (LAYOUTS[:, 0] != LAYOUTS[:, 1]) * 50.0
+    found = regions_of(10.0 + moved + LAYOUTS[:, 2])
+    assert found.structure
+    fastest = found.regions[0]
+    assert fastest.stages["one"].anywhere
+    assert [one.holds for one in fastest.rules[0].needed] == [False]
+
+
+def test_a_sample_of_a_space_is_enough_to_fit_and_to_verify_roles() -> None:
+    schedule = MODEL.schedule(LAYOUTS)
+    everything = fit_regions(MODEL, LAYOUTS, schedule, options=QUICK)
+    chosen = np.sort(np.random.default_rng(1).choice(len(LAYOUTS), 20, replace=False))
+    part = Evaluated(schedule.makespan_s[chosen], schedule.on_critical_path[chosen])
+    found = fit_regions(MODEL, LAYOUTS[chosen], part, options=QUICK)
+    assert found.measured == 20
+    assert set(found.classify(LAYOUTS).tolist()) <= set(range(found.count))
+    # A swap leads out of the sample, but not out of the space.
+    assert all(rule.swap_change is not None for region in found.regions for rule in region.stages.values())
+    assert everything.bottleneck.part == found.bottleneck.part
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"max_regions": 0},
+        {"regions": 0},
+        {"rules_per_region": 0},
         {"min_layouts": 0},
         {"folds": 1},
         {"repeats": 0},

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from qosflow_airflow.core.regions import Region, StageRule
-from qosflow_airflow.core.rules import sentence
+from qosflow_airflow.core.bottlenecks import Bottleneck
+from qosflow_airflow.core.boxes import Asked
+from qosflow_airflow.core.conditions import Condition, Moves, OnTier
+from qosflow_airflow.core.regions import Region, Rule, StageRule
+from qosflow_airflow.core.rules import condition_in_words, sentence
 from qosflow_airflow.core.stage_roles import Role
 from tests.support.instances import chain, platform
 
@@ -20,7 +25,15 @@ def region(
 ) -> Region:
     low, median, high = times
     rules = {name: stages.get(name, rule()) for name in WORKFLOW.stage_names}
-    return Region(0, nodes, 26, low, low, low, median, high, high, high, rules)
+    way = way_in(rules)
+    waits = Bottleneck({"movement": 1.0, "shared_io": 9.0, "local_io": 2.0, "compute": 0.0})
+    return Region(0, nodes, 26, low, low, low, median, high, high, high, rules, (way,), waits)
+
+
+def way_in(rules: dict[str, StageRule], *asked: Asked) -> Rule:
+    tiers = {name: stage.tiers for name, stage in rules.items()}
+    anywhere = tuple(name for name, stage in rules.items() if stage.anywhere)
+    return Rule(tiers, tiers, anywhere, asked, asked, 26)
 
 
 def test_a_rule_reads_as_a_sentence() -> None:
@@ -31,7 +44,8 @@ def test_a_rule_reads_as_a_sentence() -> None:
     )
     assert sentence(found, CATALOG, WORKFLOW) == (
         "individuals on beegfs, sifting on beegfs or ssd; the other stages anywhere: "
-        "140-340 s (median 270 s) on 10 nodes; critical: individuals; flexible: frequency."
+        "140-340 s (median 270 s) on 10 nodes, mostly for shared tiers; critical: individuals; "
+        "flexible: frequency; constrained: sifting."
     )
 
 
@@ -40,7 +54,9 @@ def test_stages_on_the_same_tiers_are_named_together() -> None:
     assert sentence(found, CATALOG, WORKFLOW).startswith(
         "individuals, sifting and overlap on ssd; the other stage anywhere: "
     )
-    assert sentence(found, CATALOG, WORKFLOW).endswith("on 1 node.")
+    assert sentence(found, CATALOG, WORKFLOW).endswith(
+        "on 1 node, mostly for shared tiers; constrained: individuals, sifting, overlap."
+    )
 
 
 def test_one_region_holds_everything() -> None:
@@ -67,3 +83,49 @@ def test_every_stage_bound() -> None:
 )
 def test_times_have_the_digits_that_matter(times: tuple[float, float, float], words: str) -> None:
     assert f": {words} on 10 nodes" in sentence(region(times=times), CATALOG, WORKFLOW)
+
+
+def test_ways_into_a_region_are_joined_by_or() -> None:
+    found = region(individuals=rule("beegfs"))
+    other = way_in({**found.stages, "individuals": rule(), "sifting": rule("ssd", "tmpfs")})
+    both = dataclasses.replace(found, rules=(*found.rules, other))
+    assert sentence(both, CATALOG, WORKFLOW).startswith(
+        "individuals on beegfs; the other stages anywhere; "
+        "or sifting on tmpfs or ssd; the other stages anywhere: "
+    )
+
+
+def test_what_data_moves_is_part_of_a_rule() -> None:
+    found = region(individuals=rule("beegfs", "ssd"))
+    moved = way_in(dict(found.stages), Asked(Moves((("sifting", "overlap"),)), True))
+    assert sentence(dataclasses.replace(found, rules=(moved,)), CATALOG, WORKFLOW).startswith(
+        "individuals on beegfs or ssd, overlap on another tier than sifting; the other stage anywhere: "
+    )
+
+
+def test_a_condition_that_tiers_say_already_is_not_said() -> None:
+    found = region(individuals=rule("beegfs"))
+    silent = dataclasses.replace(
+        found.rules[0], asked=(Asked(OnTier(("individuals", "sifting"), "beegfs", False), True),)
+    )
+    assert "or sifting" not in sentence(dataclasses.replace(found, rules=(silent,)), CATALOG, WORKFLOW)
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds", "words"),
+    [
+        (Moves((("a", "c"),)), True, "c on another tier than a"),
+        (Moves((("a", "c"),)), False, "c on the tier of a"),
+        (Moves((("a", "c"), ("b", "c"))), True, "c on another tier than each of a and b"),
+        (Moves((("a", "c"), ("b", "c"))), False, "c on the tier of a or b"),
+        (Moves((("a", "c"), ("b", "c")), False), True, "c on another tier than at least one of a and b"),
+        (Moves((("a", "c"), ("b", "c")), False), False, "c on the tier of a and b"),
+        (Moves((("a", "b"), ("a", "c")), False), False, "a on the tier of b and c"),
+        (OnTier(("a", "b"), "ssd", False), True, "a or b on ssd"),
+        (OnTier(("a", "b"), "ssd", False), False, "none of a and b on ssd"),
+        (OnTier(("a", "b"), "ssd"), True, "a and b on ssd"),
+        (OnTier(("a", "b"), "ssd"), False, "not all of a and b on ssd"),
+    ],
+)
+def test_conditions_in_words(condition: Condition, holds: bool, words: str) -> None:
+    assert condition_in_words(Asked(condition, holds)) == words
