@@ -8,7 +8,17 @@ import sys
 from collections.abc import Sequence
 
 from qosflow_airflow import __version__
-from qosflow_airflow.cli import ask, build, database, evaluate, figures, import_traces, profile, scaling
+from qosflow_airflow.cli import (
+    ask,
+    build,
+    database,
+    evaluate,
+    explain,
+    figures,
+    import_traces,
+    profile,
+    scaling,
+)
 from qosflow_airflow.cli.exit_codes import BAD_INPUT, INFEASIBLE, OK
 from qosflow_airflow.exceptions import QoSFlowError
 
@@ -39,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     build.add_build(commands)
     ask.add_recommend(commands)
+    explain.add_explain(commands)
     evaluate.add_evaluate(commands)
     figures.add_figures(commands)
     database.add_models(commands)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DATABASE_VARIABLES = ("QOSFLOW_DATABASE_URL", "AIRFLOW_CONN_QOSFLOW_DEFAULT")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add what names a model, and the format of the output."""
+def add_model(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add what names a model, and the format of the output; return the ways to name it."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--model", type=Path, metavar="DIR", help="folder that `qosflow build --output` wrote"
@@ -27,6 +27,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--workflow", metavar="NAME", help="newest model of this workflow in the database")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     add_database(parser)
+    return source
 
 
 def add_database(parser: argparse.ArgumentParser) -> None:
