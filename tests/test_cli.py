@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -66,7 +66,7 @@ class TestBuild:
         said = run("build", bundle, "--scales", "2", "--tiers", "disk,tmpfs", "--output", tmp_path / "m")
         assert said.code == OK
         assert said.out == f"wrote {tmp_path / 'm'}\n"
-        assert said.err.splitlines()[0] == "line: 1 scales"
+        assert said.err.splitlines()[0] == "line: 1 scales, anchored on 7 traced tasks"
         assert said.err.splitlines()[1].startswith("2 nodes: 8 configurations, ")
         assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
             "configurations.csv",
@@ -155,6 +155,7 @@ class TestRecommend:
         said = run(
             "recommend", "--model", model, "--format", "json", "--deadline-s", "1e3", "--max-nodes", "2",
             "--allow", "disk,ssd", "--exclude", "tmpfs", "--pin", "report=disk", "--objective", "cost",
+            "--max-node-hours", "7", "--max-cost", "1e6",
         )  # fmt: skip
         assert json.loads(said.out)["request"] == {
             "deadline_s": 1000.0,
@@ -164,8 +165,8 @@ class TestRecommend:
             "pin": {"report": "disk"},
             "objective": "cost",
             "confidence": None,
-            "max_node_hours": None,
-            "max_cost": None,
+            "max_node_hours": 7.0,
+            "max_cost": 1e6,
         }
 
     def test_nothing_feasible_has_its_own_exit_code_and_says_what_binds(self, run: Run, model: Path) -> None:
@@ -179,6 +180,48 @@ class TestRecommend:
         assert text.out.startswith("Nothing is feasible. What stands in the way: deadline_s = 0.001.")
         assert "\nsplit " in text.out
 
+    def test_what_would_help_is_listed_and_helps(self, run: Run, model: Path) -> None:
+        said = run("recommend", "--model", model, "--deadline-s", "0.001", "--format", "json")
+        repairs = json.loads(said.out)["repairs"]
+        assert [set(repair["changes"]) for repair in repairs] == [{"deadline_s"}]
+        text = run("recommend", "--model", model, "--deadline-s", "0.001").out
+        assert f"Enough is {repairs[0]['words']}: " in text
+        again = run("recommend", "--model", model, "--deadline-s", str(repairs[0]["changes"]["deadline_s"]))
+        assert again.code == OK
+
+    def test_a_contradiction_is_named_with_either_way_out(self, run: Run, model: Path) -> None:
+        arguments = ("--exclude", "ssd", "--pin", "split=ssd")
+        said = run("recommend", "--model", model, *arguments)
+        assert said.code == INFEASIBLE
+        assert "What stands in the way: exclude = ssd, pin = split on ssd." in said.out
+        assert "Enough is split no longer pinned; or ssd no longer excluded." in said.out
+        nothing = run("recommend", "--model", model, "--allow", "disk", "--exclude", "disk")
+        assert nothing.code == INFEASIBLE
+        assert "disk no longer excluded" in nothing.out
+
+    def test_trade_offs_and_what_the_answer_depends_on_are_shown(self, run: Run, model: Path) -> None:
+        said = run("recommend", "--model", model)
+        answer = json.loads(run("recommend", "--model", model, "--format", "json").out)
+        assert len(answer["pareto"]["points"]) > 1
+        heading = next(line for line in said.out.splitlines() if line.startswith("makespan "))
+        assert heading.split() == ["makespan", "node-hours", "cost", "trade-off"]
+        assert said.out.count("knee") == 1
+        assert "% slower " in said.out
+        for words in answer["sensitivity"]["words"]:
+            assert f"\n{words}" in said.out
+
+    def test_a_budget_and_a_balance_move_the_answer_along_the_trade_offs(self, run: Run, model: Path) -> None:
+        def asked(*arguments: str) -> Any:
+            return json.loads(run("recommend", "--model", model, "--format", "json", *arguments).out)
+
+        points = asked()["pareto"]["points"]
+        frugal = asked("--max-node-hours", repr(points[-1]["node_hours"]))
+        assert frugal["configuration"] == points[-1]["configuration"]
+        balanced = asked("--objective", "balanced")
+        assert balanced["configuration"] in [point["configuration"] for point in points]
+        cheap = asked("--max-cost", repr(points[-1]["cost"]))
+        assert cheap["configuration"] == points[-1]["configuration"]
+
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
@@ -189,6 +232,8 @@ class TestRecommend:
             (["--allow", "nvme"], "unknown tier 'nvme'. Use one of disk, tmpfs, ssd."),
             (["--exclude", "nvme"], "unknown tier 'nvme'."),
             (["--allow", ","], "allow is empty."),
+            (["--max-node-hours", "0"], "max_node_hours is 0.0."),
+            (["--max-cost", "cheap"], "max_cost is 'cheap', not a number."),
             (["--pin", "split"], "pin 'split' is not stage=tier."),
             (["--pin", "sort=ssd"], "workflow 'line' has no stage 'sort'."),
             (["--pin", "split=ssd", "--pin", "split=disk"], "stage 'split' is pinned to 'ssd' and 'disk'."),

@@ -12,7 +12,17 @@ from qosflow_airflow.cli.text import answer_text, as_json
 if TYPE_CHECKING:
     from qosflow_airflow.core.qos import QoSRequest
 
-FIELDS = ("deadline_s", "confidence", "max_nodes", "allow", "exclude", "pin", "objective")
+FIELDS = (
+    "deadline_s",
+    "confidence",
+    "max_nodes",
+    "max_node_hours",
+    "max_cost",
+    "allow",
+    "exclude",
+    "pin",
+    "objective",
+)
 """What is asked for, as options and as fields of a request."""
 
 
@@ -33,13 +43,18 @@ def add_request(ask: argparse.ArgumentParser) -> None:
         "--confidence", metavar="P", help="keep the deadline with this probability (default: by the estimate)"
     )
     ask.add_argument("--max-nodes", metavar="N", help="at most so many nodes")
+    ask.add_argument("--max-node-hours", metavar="H", help="at most so many node-hours")
+    ask.add_argument("--max-cost", metavar="M", help="at most so much money, in the currency of tiers.yaml")
     ask.add_argument("--allow", metavar="A,B", help="only these tiers")
     ask.add_argument("--exclude", metavar="A,B", help="none of these tiers")
     ask.add_argument(
         "--pin", action="append", default=[], metavar="STAGE=TIER", help="fix the tier of a stage"
     )
     ask.add_argument(
-        "--objective", choices=("makespan", "node_hours", "cost"), default="makespan", help="minimise"
+        "--objective",
+        choices=("makespan", "node_hours", "cost", "balanced"),
+        default="makespan",
+        help="what to minimise; balanced is between makespan and node-hours",
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def answer_text(answer: Any) -> str:
-    """Return an answer with its times per stage, its region and its alternatives."""
+    """Return an answer with its times per stage, its region, what else there is, and what would help."""
     from qosflow_airflow.core.explain import configuration_in_words
 
     found = answer if answer["status"] == "feasible" else answer["nearest"]
@@ -25,7 +25,30 @@ def answer_text(answer: Any) -> str:
         lines += ["", f"Region: {found['region']['rule']}"]
     for other in answer.get("alternatives", []):
         lines.append(f"Also {other['makespan_s']:.1f} s: {configuration_in_words(other['configuration'])}")
+    for repair in answer.get("repairs", []):
+        words = configuration_in_words(repair["configuration"])
+        lines.append(f"Enough is {repair['words']}: {repair['makespan_s']:.1f} s, {words}")
+    if words := answer.get("sensitivity", {}).get("words"):
+        lines += ["", *words]
+    if trade_offs := _trade_offs(answer.get("pareto", {})):
+        lines += ["", table(trade_offs)]
     return "\n".join(lines)
+
+
+def _trade_offs(front: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the rows of a front, with their heading; none where there is nothing to trade."""
+    from qosflow_airflow.core.explain import configuration_in_words
+
+    points = front.get("points", [])
+    if len(points) < 2:
+        return []
+    rows: list[tuple[str, ...]] = [("makespan", "node-hours", "cost", "", "trade-off")]
+    for point in points:
+        cost = "" if point["cost"] is None else f"{point['cost']:.4g}"
+        words = configuration_in_words(point["configuration"])
+        knee = "knee" if point["knee"] else ""
+        rows.append((f"{point['makespan_s']:.1f} s", f"{point['node_hours']:.4g}", cost, knee, words))
+    return rows
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
