@@ -1,7 +1,7 @@
-"""A slower tier that is real: a file as a block device whose rate the kernel limits, with no sleeps anywhere.
+"""A slower tier that is real: a file as a block device whose rate the kernel limits, without any sleeps.
 
-It takes root, a loop device and the block I/O controller of cgroup v1. Whatever happens, the limit, the mount,
-the device and the file are gone afterwards; what a killed process has left is removed by the next one.
+It takes root, a loop device and the block I/O controller of cgroup v1. Whatever happens, the limit, the
+mount, the device and the file are gone afterwards; what a killed process has left is removed by the next one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def why_not_throttled() -> str | None:
 
 @contextmanager
 def throttled_tier(folder: Path, size_bytes: int, rate_mib_s: float) -> Iterator[Path]:
-    """Mount a filesystem of ``size_bytes`` that reads and writes at ``rate_mib_s``; its file lies in ``folder``.
+    """Mount a filesystem of ``size_bytes`` that reads and writes at ``rate_mib_s``, as a file in ``folder``.
 
     Raises
     ------

@@ -30,6 +30,12 @@ def _write_s(path: Path, size: int) -> float:
     return time.monotonic() - started
 
 
+def _interrupted_writing(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(b"x" * MIB)
+        raise KeyboardInterrupt
+
+
 def _cold_read_s(path: Path) -> float:
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -54,11 +60,9 @@ def test_the_kernel_limits_reads_and_writes_and_nothing_is_left(tmp_path: Path) 
 
 @pytest.mark.system
 @possible
-def test_an_error_inside_leaves_nothing_even_with_a_file_open(tmp_path: Path) -> None:
+def test_an_interrupt_inside_leaves_nothing_even_with_a_file_open(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), throttled_tier(tmp_path, SIZE, 64) as mount:
-        with (mount / "file").open("wb") as file:
-            file.write(b"x" * MIB)
-        raise KeyboardInterrupt
+        _interrupted_writing(mount / "file")
     assert list(tmp_path.iterdir()) == []
     assert str(tmp_path) not in _mounts()
 
