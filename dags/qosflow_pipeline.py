@@ -108,6 +108,19 @@ def step_task(step: Step) -> Any:
             title="Task scale",
             description_md="How many times the observed tasks; other than 1 needs a `scaling.yaml`.",
         ),
+        "anchoring": Param(
+            True,
+            type="boolean",
+            title="Anchoring",
+            description_md="Hold estimates against how long the traced tasks really read and wrote.",
+        ),
+        "regions": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Regions",
+            description_md="How many regions at each scale. Empty: as many as order the space well.",
+        ),
         "name": Param(
             None,
             type=["null", "string"],

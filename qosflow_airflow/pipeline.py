@@ -19,6 +19,8 @@ import pandas as pd
 
 from qosflow_airflow import __version__
 from qosflow_airflow.answers import load_model_version
+from qosflow_airflow.core.anchor_evidence import Evidence, anchor_evidence
+from qosflow_airflow.core.anchoring import anchors_from_json, anchors_to_json, traced_tasks
 from qosflow_airflow.core.build_options import BuildOptions
 from qosflow_airflow.core.configurations import EvaluatedConfigurations, configuration_frame, evaluate_space
 from qosflow_airflow.core.estimate import estimate_stage_times, with_volumes
@@ -32,7 +34,7 @@ from qosflow_airflow.core.profile import StorageProfile
 from qosflow_airflow.core.rate_checks import check_rates
 from qosflow_airflow.core.rate_model import RateModel, fit_rates
 from qosflow_airflow.core.rates import StorageRates
-from qosflow_airflow.core.region_fit import fit_regions
+from qosflow_airflow.core.region_fit import RegionOptions, fit_regions
 from qosflow_airflow.core.regions import RegionSet
 from qosflow_airflow.core.scaling import ScalingRules, check_scale, scaled, scaled_workflow
 from qosflow_airflow.core.scaling import project as project_observations
@@ -116,12 +118,23 @@ def open_build(
         "scales": list(scales),
         "sources": sorted(parts),
         "extrapolated": rules.extrapolated(options.scale),
+        "spreads": {
+            stage.name: {
+                "read": rules.spread(stage.name, "read_bytes", options.scale),
+                "write": rules.spread(stage.name, "write_bytes", options.scale),
+                "compute": rules.spread(stage.name, "compute_s", options.scale),
+            }
+            for stage in workflow.stages
+        },
     }
     _put_json(store, build_id, "plan", None, plan)
     if checked is not None:
         _put_json(store, build_id, "rate_checks", None, checked.report.to_json())
         model = fit_rates(StorageProfile(checked.rates).points())
         store.put_part(build_id, "profile", None, model.to_bytes(), ARRAYS)
+        evidence = _evidence(found, options, catalog, StorageProfile(checked.rates, model))
+        anchors = {"anchors": anchors_to_json(evidence.anchors), "missing": evidence.missing}
+        _put_json(store, build_id, "anchors", None, anchors)
     for kind, frame in parts.items():
         _put_frame(store, build_id, kind, None, frame)
     return OpenedBuild(build_id, workflow.name, scales)
@@ -155,7 +168,11 @@ def estimate(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
         assert volumes is not None  # open_build refuses a bundle that has neither
         fitted = RateModel.from_bytes(store.part(build_id, "profile"))
         profile = StorageProfile(StorageRates(_get_frame(store, build_id, "rates")), fitted)
-        times = estimate_stage_times(plan.workflow, plan.catalog, volumes, profile, nodes, plan.rules)
+        anchors = anchors_from_json(_get_json(store, build_id, "anchors")["anchors"])
+        times = estimate_stage_times(
+            plan.workflow, plan.catalog, volumes, profile, nodes, plan.rules, anchors
+        )
+    times = times.with_spread(plan.spreads)
     times = times.as_extrapolated() if plan.extrapolated else times
     _put_json(store, build_id, "stage_times", str(nodes), times.to_json())
     return {"build_id": build_id, "nodes": nodes, "compute_known": times.compute_known}
@@ -181,7 +198,9 @@ def regions(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
         # Nothing is measured here: the model says so, and has no regions to show.
         _put_json(store, build_id, "regions", str(nodes), {"regions": [], "quality": {}})
         return {"build_id": build_id, "nodes": nodes, "regions": 0}
-    fitted = fit_regions(makespans, evaluated.layouts, evaluated)
+    options = BuildOptions.parse(store.build(build_id).options)
+    asked = RegionOptions(regions=options.regions)
+    fitted = fit_regions(makespans, evaluated.layouts, evaluated, options=asked)
     quality = {
         "policies": {
             name: found._asdict()
@@ -229,7 +248,7 @@ def run(
 ) -> dict[str, Any]:
     """Run all steps one after the other and return what :func:`publish` returned."""
     opened = open_build(store, bundle, options)
-    progress(f"{opened.workflow}: {len(opened.scales)} scales")
+    progress(f"{opened.workflow}: {len(opened.scales)} scales{_anchored(store, opened.build_id)}")
     for nodes in opened.scales:
         project(store, opened.build_id, nodes)
         estimate(store, opened.build_id, nodes)
@@ -260,6 +279,7 @@ class _Plan:
     scales: tuple[int, ...]
     sources: frozenset[str]
     extrapolated: bool
+    spreads: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def read(cls, store: Store, build_id: str) -> _Plan:
@@ -271,6 +291,7 @@ class _Plan:
             tuple(plan["scales"]),
             frozenset(plan["sources"]),
             bool(plan["extrapolated"]),
+            plan["spreads"],
         )
 
     def makespans(self, store: Store, build_id: str, nodes: int) -> MakespanModel:
@@ -349,6 +370,24 @@ def _input_parts(bundle: Bundle, options: BuildOptions, catalog: TierCatalog) ->
             cure="Add observations.csv and profile.csv, or a table of transfer times (spm.csv).",
         )
     return parts
+
+
+def _evidence(
+    bundle: Bundle, options: BuildOptions, catalog: TierCatalog, profile: StorageProfile
+) -> Evidence:
+    """Return what the trace tells of the rates, at the scale of data and tasks at which it was made."""
+    if not options.anchoring or bundle.observations is None:
+        return Evidence((), "not asked for")
+    return anchor_evidence(bundle.workflow, catalog, bundle.observations, profile)
+
+
+def _anchored(store: Store, build_id: str) -> str:
+    """Say what the times of a build are held against; nothing where they are no estimates."""
+    if "transfer_times" in _Plan.read(store, build_id).sources:
+        return ""
+    found = _get_json(store, build_id, "anchors")
+    tasks = traced_tasks(anchors_from_json(found["anchors"]))
+    return f", anchored on {tasks} traced tasks" if tasks else f", not anchored: {found['missing']}"
 
 
 def _spm_transfer_table(bundle: Bundle, catalog: TierCatalog) -> TransferTable:

@@ -7,9 +7,11 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from qosflow_airflow import pipeline
@@ -18,6 +20,7 @@ from qosflow_airflow.core.build_options import BuildOptions
 from qosflow_airflow.core.makespan_rules import REFERENCE
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
+from qosflow_airflow.core.transfer import StageTimes
 from qosflow_airflow.exceptions import (
     BundleError,
     MeasurementError,
@@ -87,7 +90,7 @@ def test_all_steps_publish_one_model_that_answers(store: WatchedStore, bundle: P
     assert published["version"] == 1
     assert published["scales"] == [2, 4]  # those that the trace names
     assert published["configurations"] == {"2": 27, "4": 27}
-    assert said[0] == "line: 2 scales"
+    assert said[0] == "line: 2 scales, anchored on 7 traced tasks"
     assert said[1].startswith("2 nodes: 27 configurations, ")
     loaded = load_model(store, "line")
     assert loaded.version.model_id == published["model_id"]
@@ -101,7 +104,7 @@ def test_all_steps_publish_one_model_that_answers(store: WatchedStore, bundle: P
 def test_a_makespan_by_hand(store: WatchedStore, bundle: Path) -> None:
     # On 2 nodes, all on disk, which reads 200 and writes 100 MiB/s there. Split moves 800 and 400 MiB, merge
     # 400 and 100, report 100 and 1; they compute for 3, 2 and 0.5 s.
-    pipeline.run(store, bundle, ONE)
+    pipeline.run(store, bundle, replace(ONE, anchoring=False))
     answer = recommend(load_model(store, "line").model, QoSRequest(allow=("disk",)))
     assert isinstance(answer, Recommendation)
     stages = answer.answer["stage_s"]
@@ -112,6 +115,30 @@ def test_a_makespan_by_hand(store: WatchedStore, bundle: Path) -> None:
         {"stage_in_s": 0, "read_s": 2.0, "compute_s": 2.0, "write_s": 1.0, "stage_out_s": 0}
     )
     assert answer.makespan_s == pytest.approx(11.0 + 5.0 + 0.5 + 0.5 + 0.01)
+
+
+def test_where_the_trace_was_made_times_are_those_of_the_trace(store: WatchedStore, bundle: Path) -> None:
+    # Every task's reads and writes took 1 s in the trace, with all of a stage's tasks at once.
+    pipeline.run(store, bundle, ONE)
+    model = load_model(store, "line").model
+    answer = recommend(model, QoSRequest(allow=("disk",)))
+    assert isinstance(answer, Recommendation)
+    for stage in ("split", "merge", "report"):
+        assert answer.answer["stage_s"][stage]["read_s"] == pytest.approx(1.0)
+        assert answer.answer["stage_s"][stage]["write_s"] == pytest.approx(1.0)
+    times = model.scale(2).times
+    assert {(anchor.tier, anchor.nodes) for anchor in times.anchors} == {("disk", 2)}
+    assert StageTimes.from_json(times.to_json()).anchors == times.anchors
+
+
+def test_without_times_in_the_trace_the_rates_stand_alone(store: WatchedStore, bundle: Path) -> None:
+    observations = bundle / "observations.csv"
+    frame = pd.read_csv(observations, dtype=str)
+    frame.assign(totalTime="").to_csv(observations, index=False)
+    said: list[str] = []
+    pipeline.run(store, bundle, ONE, said.append)
+    assert said[0] == "line: 1 scales, not anchored: the trace has no times of reads and writes"
+    assert load_model(store, "line").model.scale(2).times.anchors == ()
 
 
 @pytest.mark.parametrize("step", range(4))

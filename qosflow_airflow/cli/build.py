@@ -39,6 +39,13 @@ def add_build(commands: Any) -> None:
     build.add_argument(
         "--task-scale", metavar="K", help="so many times the observed tasks, by scaling.yaml (default: 1)"
     )
+    build.add_argument(
+        "--no-anchoring",
+        dest="anchoring",
+        action="store_false",
+        help="leave out how long the traced tasks really read and wrote: times from rates alone",
+    )
+    build.add_argument("--regions", metavar="N", help="so many regions at each scale (default: the knee)")
     build.add_argument("--name", help="name of the workflow (default: the bundle's)")
     target = build.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", type=Path, metavar="DIR", help="write the model to this folder")
@@ -52,7 +59,10 @@ def _build(options: argparse.Namespace) -> int:
     from qosflow_airflow import pipeline
     from qosflow_airflow.core.build_options import BuildOptions
 
-    asked = ("scales", "tiers", "rules", "transfer_times", "name", "estimator", "data_scale", "task_scale")
+    asked = (
+        *("scales", "tiers", "rules", "transfer_times", "name", "estimator"),
+        *("data_scale", "task_scale", "anchoring", "regions"),
+    )
     build_options = BuildOptions.parse({name: getattr(options, name) for name in asked})
     if options.store:
         with open_store(options) as store:

@@ -11,7 +11,7 @@ from qosflow_airflow.core.scaling import DataScale
 from qosflow_airflow.exceptions import MeasurementError, RequestError
 
 ESTIMATORS = ("default", "spm")
-_LATER = ("estimator", "data_scale", "task_scale")
+_LATER = ("estimator", "data_scale", "task_scale", "anchoring", "regions")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class BuildOptions:
     transfer times to use instead of an estimate from observations and rates. ``estimator`` is how these
     become times: ``default``, or ``spm`` for the published way (:mod:`~qosflow_airflow.core.spm_estimate`).
     ``data_scale`` and ``task_scale`` are how many times the observed data and tasks the build is for.
+    ``anchoring`` holds an estimate from rates against the times in the observations, where there are any.
+    ``regions`` is the number of regions at each scale, by default as many as order the space well.
 
     Raises
     ------
@@ -38,6 +40,8 @@ class BuildOptions:
     estimator: str = ESTIMATORS[0]
     data_scale: float = 1.0
     task_scale: float = 1.0
+    anchoring: bool = True
+    regions: int | None = None
 
     @property
     def scale(self) -> DataScale:
@@ -49,6 +53,8 @@ class BuildOptions:
             _ = self.scale
         except MeasurementError as error:
             raise RequestError(error.message, cure=error.cure) from None
+        if self.regions is not None and self.regions < 1:
+            raise RequestError(f"regions is {self.regions}", cure="Give a whole number of at least 1.")
         if self.estimator not in ESTIMATORS:
             raise RequestError(
                 f"unknown estimator {self.estimator!r}", cure=f"Use one of {', '.join(ESTIMATORS)}."
@@ -76,6 +82,8 @@ class BuildOptions:
             estimator=str(asked.get("estimator", ESTIMATORS[0])),
             data_scale=_number("data_scale", asked.get("data_scale", 1.0)),
             task_scale=_number("task_scale", asked.get("task_scale", 1.0)),
+            anchoring=_truth("anchoring", asked.get("anchoring", True)),
+            regions=_count("regions", asked.get("regions")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -89,6 +97,8 @@ class BuildOptions:
             "estimator": self.estimator,
             "data_scale": self.data_scale,
             "task_scale": self.task_scale,
+            "anchoring": self.anchoring,
+            "regions": self.regions,
         }
 
 
@@ -104,6 +114,20 @@ def _number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise RequestError(f"{name} is {value!r}", cure="Give a number above 0.") from None
+
+
+def _count(name: str, value: Any) -> int | None:
+    try:
+        return None if value is None else int(str(value))
+    except ValueError:
+        raise RequestError(f"{name} is {value!r}", cure="Give a whole number of at least 1.") from None
+
+
+def _truth(name: str, value: Any) -> bool:
+    found = {"true": True, "false": False}.get(str(value).lower())
+    if found is None:
+        raise RequestError(f"{name} is {value!r}", cure="Give true or false.")
+    return found
 
 
 def _listed(value: Any) -> list[Any]:

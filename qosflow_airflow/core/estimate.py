@@ -7,15 +7,17 @@ over one node's rate for copies.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
 import numpy as np
 
+from qosflow_airflow.core.anchoring import Anchor, Rated, anchored
 from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, edges_under
 from qosflow_airflow.core.profile import RateEstimate, RateQuery, StorageProfile
-from qosflow_airflow.core.tiers import TierCatalog
+from qosflow_airflow.core.tiers import NodePool, TierCatalog
 from qosflow_airflow.core.transfer import Provenance, StageTimes, blank_tables
 from qosflow_airflow.core.volumes import TracedVolumes
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Stage, Workflow
@@ -37,13 +39,32 @@ def estimate_stage_times(
     profile: StorageProfile,
     nodes: int,
     rules: MakespanRules = COMPLETE,
+    anchors: Sequence[Anchor] = (),
 ) -> StageTimes:
-    """Return the stage times at ``nodes`` for every tier of the catalog.
+    """Return the stage times at ``nodes`` for every tier of the catalog, held against ``anchors``.
 
     A stage that the trace does not have is *unknown*; a traced stage without reads, without writes or without
     files on one of its edges is *not observed* there; a tier without measured rates is *unknown*.
     """
-    return _Estimator(workflow, catalog, volumes, profile, nodes, edges_under(workflow, rules)).estimate()
+    edges = edges_under(workflow, rules)
+    return _Estimator(workflow, catalog, volumes, profile, nodes, edges, tuple(anchors)).estimate()
+
+
+def io_query(
+    volumes: TracedVolumes, catalog: TierCatalog, stage: Stage, operation: str, tier: str, nodes: int
+) -> RateQuery | None:
+    """Return the transfer of all tasks of a stage together; none where nothing is known to move."""
+    volume = volumes.volume(stage.name, operation) if volumes.traced(stage.name) else None
+    if volume is None or volume.volume_bytes == 0:
+        return None
+    name = catalog.tier(tier).profile_name
+    at_once = catalog.node.tasks_at_once(stage.tasks_per_node(nodes))
+    return RateQuery(operation, name, name, nodes, at_once, volume.access_bytes, volume.volume_bytes)
+
+
+def busy_slots(node: NodePool, stage: Stage, nodes: int) -> int:
+    """Return how many tasks of a stage run at once on ``nodes`` nodes."""
+    return min(nodes * node.tasks_at_once(stage.tasks_per_node(nodes)), stage.tasks)
 
 
 def with_volumes(times: StageTimes, workflow: Workflow, volumes: TracedVolumes) -> StageTimes:
@@ -77,6 +98,7 @@ class _Estimator:
     profile: StorageProfile
     nodes: int
     edges: tuple[Edge, ...]
+    anchors: tuple[Anchor, ...]
 
     def estimate(self) -> StageTimes:
         edges = self.edges
@@ -96,7 +118,16 @@ class _Estimator:
                     if edge.producer != INITIAL_DATA:
                         tables["stage_out"].put((e, a, b), *copy)
         names = self.workflow.stage_names
-        times = StageTimes(self.nodes, names, tiers, edges, **tables, edge_bytes=None, output_bytes=None)
+        times = StageTimes(
+            self.nodes,
+            names,
+            tiers,
+            edges,
+            **tables,
+            edge_bytes=None,
+            output_bytes=None,
+            anchors=self.anchors,
+        )
         return with_volumes(times, self.workflow, self.volumes)
 
     @cached_property
@@ -119,17 +150,22 @@ class _Estimator:
         query = self._io_query(stage, operation, tier)
         if query is None:
             return _FREE
-        found = self._rates[query]
-        return _seconds(query, found, int(query.tasks_per_node))
+        rated = _seconds(query, self._rates[query], int(query.tasks_per_node))
+        return self._anchored(stage, query, rated)
+
+    def _anchored(self, stage: Stage, query: RateQuery, time: _Time) -> _Time:
+        seconds, provenance, tasks_per_node, log_sd = time
+        slot_bytes = query.volume_bytes / busy_slots(self.catalog.node, stage, self.nodes)
+        rated = Rated(stage.name, query.operation, query.source, self.nodes, slot_bytes, seconds, log_sd)
+        found = anchored(rated, self.anchors)
+        if found is None:
+            return time
+        # What was traced just so is measured, even where the rates had to be extrapolated.
+        provenance = Provenance.MEASURED if found.observed else provenance
+        return found.seconds, provenance, tasks_per_node, found.log_sd
 
     def _io_query(self, stage: Stage, operation: str, tier: str) -> RateQuery | None:
-        """Return the transfer of all tasks of a stage together; none where nothing is known to move."""
-        volume = self.volumes.volume(stage.name, operation) if self.volumes.traced(stage.name) else None
-        if volume is None or volume.volume_bytes == 0:
-            return None
-        name = self.catalog.tier(tier).profile_name
-        at_once = self.catalog.node.tasks_at_once(stage.tasks_per_node(self.nodes))
-        return RateQuery(operation, name, name, self.nodes, at_once, volume.access_bytes, volume.volume_bytes)
+        return io_query(self.volumes, self.catalog, stage, operation, tier, self.nodes)
 
     def _copy(self, edge: Edge, source: str, destination: str) -> _Time:
         if not self.volumes.traced(self._copied_by(edge).name):

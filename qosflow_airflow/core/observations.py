@@ -41,11 +41,13 @@ trace names.
 class IOObservations:
     """A validated table with the columns of :data:`COLUMNS`, one row per task, file and operation.
 
-    ``scales`` are the node counts that the file asks to be projected to (``numNodesList``).
+    ``scales`` are the node counts that the file asks to be projected to (``numNodesList``). ``nodes_known``
+    is false where the same observation is repeated for several node counts: it was made at one of them.
     """
 
     frame: pd.DataFrame
     scales: tuple[int, ...] = ()
+    nodes_known: bool = True
 
     @property
     def stages(self) -> frozenset[str]:

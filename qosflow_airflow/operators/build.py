@@ -70,7 +70,10 @@ def _options(params: Mapping[str, Any], bundle: Path, roots: tuple[str, ...]) ->
     from qosflow_airflow.core.build_options import BuildOptions
     from qosflow_airflow.readers.bundle import check_inside
 
-    names = ("scales", "tiers", "rules", "transfer_times", "name", "estimator", "data_scale", "task_scale")
+    names = (
+        *("scales", "tiers", "rules", "transfer_times", "name", "estimator"),
+        *("data_scale", "task_scale", "anchoring", "regions"),
+    )
     options = {name: params.get(name) for name in names}
     if options["transfer_times"]:
         # A path in the bundle, or an absolute one: either way below the roots.

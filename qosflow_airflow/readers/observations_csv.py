@@ -66,7 +66,10 @@ def read_observations_csv(file: str | Path | SourceFile) -> IOObservations:
     scales = _scales(table)
     frame = pd.DataFrame(_columns(table), index=pd.Index(table.lines, name="line"))[list(COLUMNS)]
     cells = pd.DataFrame({name: c for name, c in table.columns.items() if name not in _DIFFER_IN_REPEATS})
-    return IOObservations(frame[~cells.duplicated().to_numpy()], scales)
+    repeated = cells.duplicated().to_numpy()
+    nodes = frame["nodes"].to_numpy()
+    nodes_known = not repeated.any() or set(nodes[repeated]) <= set(nodes[~repeated])
+    return IOObservations(frame[~repeated], scales, nodes_known)
 
 
 def _columns(table: CsvTable) -> dict[str, object]:
