@@ -39,15 +39,15 @@ class CellBounds(Protocol):
         ...
 
 
-def bounds_of(model: MakespanModel) -> CellBounds:
-    """Return the bounds for the rules of ``model``."""
+def bounds_of(model: MakespanModel, impossible: BoolArray | None = None) -> CellBounds:
+    """Return the bounds for the rules of ``model``; ``impossible`` (E x T x T) tiers are never taken."""
     costs = model.costs
-    forbidden = np.zeros(costs.into_s.shape, dtype=bool)
+    forbidden = np.zeros(costs.into_s.shape, dtype=bool) if impossible is None else impossible.copy()
     if not model.rules.moves_between_local_tiers:
         local = ~np.array(model.catalog.shared)
         between = local[:, None] & local & ~np.eye(len(local), dtype=bool)
         inside = [leg.edge for leg in costs.legs if leg.producer >= 0 and leg.consumer >= 0]
-        forbidden[inside] = between
+        forbidden[inside] |= between
     tables = (
         _or_never(costs.execution_s),
         _or_never(costs.into_s, forbidden),

@@ -9,7 +9,8 @@ but what cannot meet the request, so that going on gives the second best, and so
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 
 from qosflow_airflow.core.bounds import BoolArray, CellBounds, bounds_of
 from qosflow_airflow.core.candidate import Candidate, feasible_makespan_s, rank
+from qosflow_airflow.core.capacity_bounds import CapacityBounds
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
@@ -58,10 +60,38 @@ class _Cells(NamedTuple):
     stages: list[int]
     objective: FloatArray
     makespan_s: FloatArray
+    least: tuple[float, float]
+    """The bounds of the whole box."""
 
-    def least(self) -> tuple[float, float]:
-        """Return the bounds of the whole box: what no tier of some stage can do without."""
-        return float(self.objective.min(axis=1).max()), float(self.makespan_s.min(axis=1).max())
+    @classmethod
+    def of(cls, tiers: BoolArray, stages: list[int], objective: FloatArray, makespan_s: FloatArray) -> _Cells:
+        """Leave out what is not among ``tiers``; what no tier of some stage can do without bounds all."""
+        objective = np.where(tiers[stages], objective, np.inf)
+        makespan_s = np.where(tiers[stages], makespan_s, np.inf)
+        least = float(objective.min(axis=1).max()), float(makespan_s.min(axis=1).max())
+        return cls(stages, objective, makespan_s, least)
+
+    def reaching(self, tiers: BoolArray, objective: float) -> BoolArray:
+        """Return the tiers of a box that a configuration of at most ``objective`` may take."""
+        left = tiers.copy()
+        left[self.stages] = self.objective <= objective
+        return left
+
+
+class _Scale(NamedTuple):
+    """What is evaluated and bounded at one node count; ``capacity`` where data may not fit."""
+
+    makespans: MakespanModel
+    bounds: CellBounds
+    capacity: CapacityBounds | None
+
+    @classmethod
+    def of(cls, makespans: MakespanModel) -> _Scale:
+        capacity = CapacityBounds(makespans.capacity) if makespans.capacity.limited else None
+        if capacity is None or not capacity.matter:
+            return cls(makespans, bounds_of(makespans), None)
+        impossible = capacity.impossible_pairs(len(makespans.times.edges))
+        return cls(makespans, bounds_of(makespans, impossible), capacity)
 
 
 @dataclass
@@ -72,12 +102,11 @@ class BranchAndBound:
     method: str = "branch and bound"
 
     def __post_init__(self) -> None:
-        self._makespans = [self.model.makespans(nodes) for nodes in self.model.nodes]
-        self._bounds = [bounds_of(makespans) for makespans in self._makespans]
+        self._scales = [_Scale.of(self.model.makespans(nodes)) for nodes in self.model.nodes]
 
     def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
         """Yield all configurations that meet ``request``, best first."""
-        return Queue(self.model, request, self._makespans, self._bounds).candidates()
+        return Queue(self.model, request, self._scales).candidates()
 
 
 class Queue:
@@ -90,16 +119,14 @@ class Queue:
         self,
         model: Model,
         request: QoSRequest,
-        makespans: Sequence[MakespanModel],
-        bounds: Sequence[CellBounds],
+        scales: list[_Scale],
     ) -> None:
         self.boxes_bounded = 0
         self._model = model
         self._space = model.space
         self._request = request
-        self._makespans = makespans
-        self._bounds = bounds
-        self._limits = [RequestBounds(model.catalog, each.times, request) for each in makespans]
+        self._scales = scales
+        self._limits = [RequestBounds(model.catalog, each.makespans.times, request) for each in scales]
         self._entries: list[_Entry] = []
         self._numbers = count()
         tiers = tiers_allowed(model, request)
@@ -144,7 +171,7 @@ class Queue:
             return
         tiers = np.stack([box.tiers for box in large], axis=2)
         stages = np.flatnonzero((tiers.sum(axis=1) > 1).any(axis=1)).tolist()
-        makespan_s = self._bounds[large[0].scale].cells(tiers, stages)
+        makespan_s = self._scales[large[0].scale].bounds.cells(tiers, stages)
         self.boxes_bounded += len(large)
         for at, box in enumerate(large):
             self._cut_one(box, stages, makespan_s[:, :, at].T)
@@ -155,7 +182,7 @@ class Queue:
         return self._ranked(box.scale, layouts[self._space.valid(layouts)])
 
     def _ranked(self, scale: int, layouts: Layouts) -> Iterator[Candidate]:
-        makespans = self._makespans[scale]
+        makespans = self._scales[scale].makespans
         makespan_s = feasible_makespan_s(makespans, layouts)
         rows, objective = rank(self._model, self._request, makespans.times, layouts, makespan_s)
         nodes = makespans.times.nodes
@@ -166,26 +193,44 @@ class Queue:
     def _cut_one(self, box: _Box, stages: list[int], makespan_s: FloatArray) -> None:
         """Cut one box by the bounds of its cells (F x T)."""
         objective, within = self._limits[box.scale].of_cells(box.tiers, stages, makespan_s)
-        if not within.any(axis=1).all():
-            return
-        cells = _Cells(stages, objective, np.where(within, makespan_s, np.inf))
         tiers = box.tiers.copy()
         tiers[stages] = within
+        tiers = self._fitting(box.scale, tiers)
+        if not tiers.any(axis=1).all():
+            return
         box = _Box(box.scale, tiers)
+        cells = self._with_room(box, _Cells.of(tiers, stages, objective, makespan_s))
         best = self._best_of(box, cells)
         if best is not None:
             self._push_leaves(iter([best]))
             self._push_without(box, cells, best)
             return
         at = _most_telling(cells)
-        for tier in np.flatnonzero(within[at]):
+        for tier in np.flatnonzero(tiers[stages[at]]):
             self._push_part(box, cells, at, _only(tiers, stages[at], int(tier)))
+
+    def _fitting(self, scale: int, tiers: BoolArray) -> BoolArray:
+        capacity = self._scales[scale].capacity
+        return tiers if capacity is None or not tiers.any(axis=1).all() else capacity.fitting(tiers)
+
+    def _with_room(self, box: _Box, cells: _Cells) -> _Cells:
+        """Raise the bound of a box until the tiers that reach it have room for the data."""
+
+        def has_room(objective: float) -> bool:
+            reaching = cells.reaching(box.tiers, objective)
+            return bool(self._fitting(box.scale, reaching).any(axis=1).all())
+
+        if self._scales[box.scale].capacity is None or has_room(cells.least[0]):
+            return cells
+        steps = np.unique(cells.objective[np.isfinite(cells.objective)])
+        steps = steps[steps > cells.least[0]].tolist()
+        at = bisect_left(steps, True, hi=len(steps) - 1, key=has_room)
+        return cells._replace(least=(steps[at], cells.least[1]))
 
     def _best_of(self, box: _Box, cells: _Cells) -> Candidate | None:
         """Return the best configuration of a box where it reaches the bound, else ``None``."""
-        least = cells.least()
-        reaching = box.tiers.copy()
-        reaching[cells.stages] = cells.objective <= least[0]
+        least = cells.least
+        reaching = self._fitting(box.scale, cells.reaching(box.tiers, least[0]))
         # Whatever reaches the bound takes these tiers only, and the first of them comes first.
         row = reaching.argmax(axis=1).astype(np.int8)[None]
         if not self._space.valid(row)[0]:
@@ -207,7 +252,7 @@ class Queue:
         left = tiers[cells.stages[at]]
         if not left.any():
             return
-        objective, makespan_s = cells.least()
+        objective, makespan_s = cells.least
         bound = Candidate(
             max(objective, float(cells.objective[at, left].min())),
             max(makespan_s, float(cells.makespan_s[at, left].min())),
@@ -235,7 +280,7 @@ def _only(tiers: BoolArray, stage: int, tier: int) -> BoolArray:
 
 def _most_telling(cells: _Cells) -> int:
     """Return the position of the stage whose tiers raise the bound most, the first declared on ties."""
-    least, _ = cells.least()
+    least = cells.least[0]
     allowed = np.isfinite(cells.objective)
     # A tier that is impossible, or far too long, tells no more than one that doubles the bound.
     raised = np.where(allowed, np.minimum(cells.objective - least, least), 0.0)

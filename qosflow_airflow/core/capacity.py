@@ -74,7 +74,7 @@ class CapacityCheck:
         if not self.limited:
             return Fit(np.zeros(len(layouts), dtype=bool), np.zeros(len(layouts), dtype=bool))
         used, unknown = self._used(layouts)
-        over = (used.max(axis=2) > self._limits_bytes * (1 - self.headroom)).any(axis=1)
+        over = (used.max(axis=2) > self.room_bytes).any(axis=1)
         return Fit(over, unknown & ~over)
 
     def reasons(self, layouts: Layouts) -> list[str]:
@@ -83,8 +83,7 @@ class CapacityCheck:
             return []
         row = layouts[:1]
         used = self._used(row)[0][0]
-        limits = self._limits_bytes
-        places = np.flatnonzero(used.max(axis=1) > limits * (1 - self.headroom))
+        places = np.flatnonzero(used.max(axis=1) > self.room_bytes)
         return [self._reason(row, int(place), int(used[place].argmax()), used) for place in places]
 
     def _reason(self, row: Layouts, place: int, level: int, used: FloatArray) -> str:
@@ -110,6 +109,27 @@ class CapacityCheck:
             f"at {nodes} node{'' if nodes == 1 else 's'}"
         )
 
+    @property
+    def room_bytes(self) -> FloatArray:
+        """What may lie on each tier, then in a node's memory; infinite where not known."""
+        return np.asarray(self._limits_bytes * (1 - self.headroom))
+
+    def bytes_of_output(self, stage: str) -> FloatArray:
+        """Return what a stage's output takes on each of its tiers: T x places (tiers, memory) x levels."""
+        tiers = len(self.catalog.tiers)
+        layouts = np.repeat(np.arange(tiers, dtype=np.int8)[:, None], len(self.workflow.stages), axis=1)
+        return self._used_by(self._of_output(layouts, stage), tiers)[0]
+
+    def bytes_of_copy(self, edge: Edge) -> FloatArray:
+        """Return what the copy of an input takes: T (producer's) x T (consumer's) x places x levels."""
+        tiers = len(self.catalog.tiers)
+        source, destination = (grid.ravel() for grid in np.indices((tiers, tiers), dtype=np.int8))
+        layouts = np.repeat(source[:, None], len(self.workflow.stages), axis=1)
+        if edge.consumer != FINAL_DATA:
+            layouts[:, self.workflow.index[edge.consumer]] = destination
+        used = self._used_by(self._of_copy(layouts, edge), len(layouts))[0]
+        return used.reshape(tiers, tiers, *used.shape[1:])
+
     def _memory_place(self, memory: bool) -> int:
         return len(self.catalog.tiers) if memory else -1
 
@@ -123,13 +143,16 @@ class CapacityCheck:
 
     def _used(self, layouts: Layouts) -> tuple[FloatArray, BoolArray]:
         """Return bytes per configuration, tier (then memory) and level, and where a size was not known."""
+        return self._used_by(self._claims(layouts), len(layouts))
+
+    def _used_by(self, claims: list[_Claim], count: int) -> tuple[FloatArray, BoolArray]:
         tiers = len(self.catalog.tiers)
-        rows = np.arange(len(layouts))
-        used = np.zeros((len(layouts), tiers + 1, len(self.workflow.levels)))
-        unknown = np.zeros(len(layouts), dtype=bool)
+        rows = np.arange(count)
+        used = np.zeros((count, tiers + 1, len(self.workflow.levels)))
+        unknown = np.zeros(count, dtype=bool)
         memory = np.array([tier.memory and not tier.shared for tier in self.catalog.tiers])
         matters = np.isfinite(self._limits_bytes[:-1]) | (memory & np.isfinite(self._limits_bytes[-1]))
-        for claim in self._claims(layouts):
+        for claim in claims:
             size = np.where(claim.there, claim.size_bytes[claim.tiers], 0.0)
             unknown |= np.isnan(size) & matters[claim.tiers]
             size = np.nan_to_num(size)[:, None]
