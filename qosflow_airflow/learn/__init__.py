@@ -1,0 +1,1 @@
+"""What finished runs teach: corrections of estimated times, and whether a model still holds."""
