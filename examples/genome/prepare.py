@@ -25,7 +25,7 @@ import yaml
 from collector import collect, read_records
 from errors import GenomeError
 from generate import MANIFEST, MOVED_BYTES_PER_VARIANT, SIZES, InputSize, generate, is_generated, parse_size
-from local_run import LocalRun, run_workflow
+from local_run import WorkflowRun, run_workflow
 
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
 from qosflow_airflow.exceptions import QoSFlowError
@@ -207,7 +207,7 @@ def trace_run(path: Path, settings: Settings, catalog: TierCatalog) -> None:
     say(f"trace: {summary['moved_mib']:.0f} MiB moved in {summary['seconds']:.1f} s")
 
 
-def summarise(settings: Settings, run: LocalRun) -> dict[str, Any]:
+def summarise(settings: Settings, run: WorkflowRun) -> dict[str, Any]:
     """Return what ``run.json`` holds: where the input lies, and what the traced run moved."""
     stages: dict[str, dict[str, float]] = {}
     for record in read_records(run.records):

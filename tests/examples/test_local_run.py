@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from errors import GenomeError
 from genome import digests
-from local_run import LocalRun, run_workflow
+from local_run import WorkflowRun, run_workflow
 
 from qosflow_airflow.core.tiers import StorageTier, TierCatalog
 from qosflow_airflow.core.workflow import Workflow
+from qosflow_airflow.exceptions import MeasurementError
 from qosflow_airflow.readers.workflow_yaml import read_workflow_yaml
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "examples" / "genome" / "workflow.yaml"
@@ -35,7 +35,7 @@ def catalog(tmp_path: Path) -> TierCatalog:
     )
 
 
-def _outputs(run: LocalRun, tiers: dict[str, str], disk: Path) -> dict[str, dict[str, str]]:
+def _outputs(run: WorkflowRun, tiers: dict[str, str], disk: Path) -> dict[str, dict[str, str]]:
     """Return the digests of the data that is kept: on the shared tier, wherever the stage ran."""
     kept = {}
     for stage in ("mutation_overlap", "frequency"):
@@ -74,7 +74,7 @@ def test_any_tiers_and_any_parallelism_give_the_same_results(
     assert len(results[0]["frequency"]) == 12
 
 
-def _check_times(run: LocalRun) -> None:
+def _check_times(run: WorkflowRun) -> None:
     """A stage waits for its predecessors, and for them only."""
     times = run.stages
     assert times["individuals"].end_s <= times["individuals_merge"].begin_s
@@ -90,6 +90,6 @@ def test_a_failed_task_ends_the_run_and_says_why(
     empty.mkdir()
     (empty / "columns.txt").write_text("HG1")
     tiers = dict.fromkeys(STAGES, "disk")
-    with pytest.raises(GenomeError, match=r"of stage individuals ended with code 2: .* no file matches"):
+    with pytest.raises(MeasurementError, match=r"of stage individuals ended with code 2: .* no file matches"):
         run_workflow(workflow, catalog, tiers, run_id="run", initial_data=empty, processes=1)
     assert not (tmp_path / "disk" / "run" / "output" / "individuals_merge").exists()

@@ -8,7 +8,7 @@ import prepare
 import pytest
 from collector import FileAccess, TaskTrace
 from generate import SIZES
-from local_run import LocalRun, StageRun
+from local_run import StageRun, WorkflowRun
 
 from qosflow_airflow.core.estimate import estimate_stage_times
 from qosflow_airflow.core.profile import StorageProfile
@@ -57,13 +57,13 @@ def test_a_bundle_has_all_that_an_estimate_needs(settings: prepare.Settings) -> 
     assert list(settings.tiers["tmpfs"].iterdir()) == []
 
 
-def quick_run(*arguments: object, initial_data: Path, **options: object) -> LocalRun:
+def quick_run(*arguments: object, initial_data: Path, **options: object) -> WorkflowRun:
     """Stand in for the traced run where the test is not about it."""
     records = initial_data.parent / "records"
     TaskTrace("sifting", 0, 1, accesses={("read", "a", ""): FileAccess("read", "a", "initial_data")}).save(
         records
     )
-    return LocalRun(1.0, {"sifting": StageRun(0.0, 1.0)}, {}, records)
+    return WorkflowRun(1.0, {"sifting": StageRun(0.0, 1.0)}, (), {}, records)
 
 
 def test_what_is_there_is_kept_and_what_changed_is_made(
