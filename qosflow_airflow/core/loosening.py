@@ -89,7 +89,7 @@ def options(model: Model, request: QoSRequest, name: str, size: int) -> Iterator
     """Yield the ways to loosen a constraint that is no number: node counts, ascending, or ``size`` names."""
     if name == "max_nodes":
         limit_nodes = request.max_nodes or 0
-        larger = [nodes for nodes in model.nodes if nodes > limit_nodes]
+        larger = [nodes for nodes in model.nodes if nodes > limit_nodes] if size == 1 else []
         yield from (Change(name, nodes, nodes / limit_nodes - 1) for nodes in larger)
     elif name == "allow":
         allowed = request.allow or ()

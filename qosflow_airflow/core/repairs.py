@@ -11,9 +11,9 @@ constraint stays infeasible however much it is loosened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, permutations, product
+from itertools import chain, combinations, permutations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.space import Configuration
 
 MAX_REPAIRS = 8
-MAX_ASKED = 120
+MAX_ASKED = 80
 """Changed requests that are searched at most, so that an answer does not take minutes in a huge space."""
 MAX_DRAWN = 30
 """The same where a confidence is asked for, and configurations have to be drawn."""
@@ -96,7 +96,13 @@ class _Repairing:
         if self._best(without(self.request, names)) is None:
             return
         numbers = [name for name in names if name in NUMBERS]
-        for changes in self._ways([name for name in names if name not in NUMBERS]):
+        # Two names of one constraint are changed at once where nothing else is.
+        sizes = (1, 2) if len(names) == 1 else (1,)
+        others = [name for name in names if name not in NUMBERS]
+        ways = (
+            product(*(options(self.model, self.request, name, size) for name in others)) for size in sizes
+        )
+        for changes in chain.from_iterable(ways):
             if len(self._answers) >= self._max_asked:
                 return
             if not any(_is_part(repair.changes, changes) for repair in self.found):
@@ -135,16 +141,6 @@ class _Repairing:
             if not any(_is_part(other.changes, repair.changes) for other in kept):
                 kept.append(repair)
         return kept[:MAX_REPAIRS]
-
-    def _ways(self, names: Sequence[str]) -> Iterator[tuple[Change, ...]]:
-        """Yield ways to loosen constraints that are no numbers, all of ``names``, the smaller ones first.
-
-        Two names of one constraint are changed at once where no names of another one are.
-        """
-        sets = [name for name in names if name != "max_nodes"]
-        for size in (1, 2) if len(sets) == 1 else (1,):
-            sizes = {**dict.fromkeys(sets, size), "max_nodes": 1}
-            yield from product(*(options(self.model, self.request, name, sizes[name]) for name in names))
 
     def _limited(
         self, changes: Sequence[Change], numbers: Sequence[str], max_nodes: int | None = None

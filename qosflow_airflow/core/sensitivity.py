@@ -24,7 +24,7 @@ from qosflow_airflow.core.stage_costs import StageCosts
 
 SLOWER = 0.10
 """The share of time that a slower tier takes more."""
-MAX_RIVALS = 64
+MAX_RIVALS = 32
 """Configurations among which another answer is looked for; where there are more, it may not be known."""
 SAID_FROM = 0.01
 """A change of the makespan below this share is not worth a sentence."""
