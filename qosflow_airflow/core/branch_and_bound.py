@@ -9,6 +9,7 @@ but what cannot meet the request, so that going on gives the second best, and so
 from __future__ import annotations
 
 import heapq
+import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ SMALL = 1024
 """A box of at most so many layouts is looked at as a whole."""
 WIDTH = 16
 """Boxes that are bounded together at most."""
+MAX_BOXES = 4000
+"""Boxes that are cut in vain before a search is given up: several seconds of work."""
+DIVES = 8
+"""Boxes that are then looked into for a configuration, down to the end."""
 
 
 class _Box(NamedTuple):
@@ -100,19 +105,38 @@ class BranchAndBound:
 
     model: Model
     method: str = "branch and bound"
+    most_boxes: int = MAX_BOXES
 
     def __post_init__(self) -> None:
+        self._gave_up: list[tuple[QoSRequest, float]] = []
         self._scales = [_Scale.of(self.model.makespans(nodes)) for nodes in self.model.nodes]
 
     def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
-        """Yield all configurations that meet ``request``, best first."""
-        return Queue(self.model, request, self._scales).candidates()
+        """Yield all configurations that meet ``request``, best first.
+
+        When ``most_boxes`` were cut without a next one, the best that are known are yielded and the search
+        ends; :meth:`lower_bound` says so.
+        """
+        queue = Queue(self.model, request, self._scales)
+        for candidate in queue.candidates(self.most_boxes):
+            self._note(request, queue)
+            yield candidate
+        self._note(request, queue)
+
+    def lower_bound(self, request: QoSRequest) -> float | None:
+        """Return what no configuration is below, where the search gave up; ``None`` where all is proven."""
+        return next((bound for asked, bound in self._gave_up if asked == request), None)
+
+    def _note(self, request: QoSRequest, queue: Queue) -> None:
+        if queue.gave_up_at is not None and self.lower_bound(request) is None:
+            self._gave_up.append((request, queue.gave_up_at))
 
 
 class Queue:
     """What is left of a space for one request: boxes and single configurations.
 
-    ``boxes_bounded`` counts the boxes for which bounds were computed.
+    ``boxes_bounded`` counts the boxes for which bounds were computed. ``gave_up_at`` is the least objective
+    that may be left where the search was given up.
     """
 
     def __init__(
@@ -122,6 +146,7 @@ class Queue:
         scales: list[_Scale],
     ) -> None:
         self.boxes_bounded = 0
+        self.gave_up_at: float | None = None
         self._model = model
         self._space = model.space
         self._request = request
@@ -132,21 +157,40 @@ class Queue:
         tiers = tiers_allowed(model, request)
         for scale, nodes in enumerate(model.nodes):
             if tiers.any(axis=1).all() and (request.max_nodes is None or nodes <= request.max_nodes):
-                self._push(Candidate(-np.inf, -np.inf, nodes, ()), _Box(scale, tiers))
+                self._push(Candidate(0.0, 0.0, nodes, ()), _Box(scale, tiers))
 
-    def candidates(self) -> Iterator[Candidate]:
-        """Yield configurations, best first."""
-        width = 1
+    def candidates(self, most_boxes: int = sys.maxsize) -> Iterator[Candidate]:
+        """Yield configurations, best first; after ``most_boxes`` in vain, only the best that are known."""
+        width, cut = 1, 0
         while self._entries:
             bound, _, content = heapq.heappop(self._entries)
             if isinstance(content, _Leaves):
                 yield bound
                 self._push_leaves(content.others)
-                width = 1
+                width, cut = 1, 0
+            elif cut >= most_boxes:
+                self.gave_up_at = bound.objective
+                self._push(bound, content)
+                yield from self._known()
+                return
             else:
                 # The longer nothing comes out, the more boxes will have to be cut before something does.
-                self._cut([content, *self._next_boxes(content.scale, width - 1)])
-                width = min(2 * width, WIDTH)
+                boxes = [content, *self._next_boxes(content.scale, width - 1)]
+                self._cut(boxes)
+                width, cut = min(2 * width, WIDTH), cut + len(boxes)
+
+    def _known(self) -> list[Candidate]:
+        """Return configurations that are known, best first, after a look straight down into some boxes."""
+        waiting, found = self._entries, []
+        for entry in heapq.nsmallest(DIVES, waiting):
+            self._entries = [entry]
+            while self._entries and isinstance(content := self._entries[0].content, _Box):
+                self._entries = []
+                self._cut([content])
+            found += [entry for entry in self._entries if isinstance(entry.content, _Leaves)]
+        self._entries = []
+        found += [entry for entry in waiting if isinstance(entry.content, _Leaves)]
+        return sorted({entry.bound for entry in found})
 
     def _next_boxes(self, scale: int, wanted: int) -> list[_Box]:
         """Take the boxes of ``scale`` that come next, up to a configuration or another scale."""

@@ -46,6 +46,13 @@ class Search(Protocol):
         """
         ...
 
+    def lower_bound(self, request: QoSRequest) -> float | None:
+        """Return the least objective that may have been missed, where a search of ``request`` gave up.
+
+        ``None`` where what was yielded is proven to be the best.
+        """
+        ...
+
 
 def objective_of(
     catalog: TierCatalog, request: QoSRequest, times: StageTimes, layouts: Layouts, makespan_s: FloatArray

@@ -55,13 +55,16 @@ class ConfidentSearch:
         if request.confidence is None or request.deadline_s is None:
             yield from self.search.in_order(request)
             return
-        asked = request if request.confidence >= EVEN_CHANCE else replace(request, deadline_s=None)
-        for drawn, candidate in enumerate(self.search.in_order(asked)):
+        for drawn, candidate in enumerate(self.search.in_order(_of_estimates(request))):
             if drawn >= MAX_DRAWN:
                 self.gave_up = True
                 return
             if self.probability(candidate, request.deadline_s) >= request.confidence:
                 yield candidate
+
+    def lower_bound(self, request: QoSRequest) -> float | None:
+        """Return the least objective that the search among estimates may have missed, ``None`` if none."""
+        return self.search.lower_bound(_of_estimates(request))
 
     def shortest_deadline_s(self, request: QoSRequest) -> float | None:
         """Return the shortest deadline that a configuration keeps with the confidence of ``request``.
@@ -127,3 +130,10 @@ class ConfidentSearch:
                 "a confidence is asked for, and the model's times carry no spread",
                 cure="Build the model from observations and measured rates, or ask without confidence.",
             )
+
+
+def _of_estimates(request: QoSRequest) -> QoSRequest:
+    """Return what to ask of a search that compares estimates with the deadline."""
+    if request.confidence is None or request.confidence >= EVEN_CHANCE:
+        return request
+    return replace(request, deadline_s=None)

@@ -53,6 +53,9 @@ class Enumeration:
                 return
             given, wanted = len(found), wanted * 8
 
+    def lower_bound(self, request: QoSRequest) -> None:
+        """Return ``None``: nothing is ever missed."""
+
     def _best(self, request: QoSRequest, wanted: int) -> list[Candidate]:
         best: list[Candidate] = []
         for block in self._blocks():

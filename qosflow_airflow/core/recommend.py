@@ -108,7 +108,7 @@ def _recommendation(
         ],
         "pareto": front_to_json(model, find_front(search, request)),
         "sensitivity": sensitivity(model, request, chain(found, in_order)),
-        "optimality": _optimality(search),
+        "optimality": _optimality(request, search, chosen),
     }
     answer["explanation"] = explain(answer)
     return Recommendation(model.space.configuration(chosen.nodes, layout), chosen.makespan_s, answer)
@@ -152,8 +152,13 @@ def _brief(model: Model, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _optimality(search: ConfidentSearch) -> dict[str, Any]:
-    return {"proven": not search.gave_up, "method": search.method}
+def _optimality(request: QoSRequest, search: ConfidentSearch, chosen: Candidate | None) -> dict[str, Any]:
+    """Return whether nothing better can exist, and the objective that nothing is below."""
+    missed = search.lower_bound(request)
+    objective = None if chosen is None else chosen.objective
+    proven = not search.gave_up and (missed is None or (objective is not None and missed >= objective))
+    bound = objective if proven else missed
+    return {"proven": proven, "method": search.method, "objective": objective, "lower_bound": bound}
 
 
 def _infeasible(model: Model, request: QoSRequest, search: ConfidentSearch) -> Infeasible:
@@ -178,7 +183,7 @@ def _infeasible(model: Model, request: QoSRequest, search: ConfidentSearch) -> I
         "over_capacity": []
         if too_large is None
         else model.makespans(too_large.nodes).capacity.reasons(_layout(too_large)[None, :]),
-        "optimality": _optimality(search),
+        "optimality": _optimality(request, search, None),
     }
     answer["explanation"] = explain(answer)
     configuration = None if nearest is None else model.space.configuration(nearest.nodes, _layout(nearest))
