@@ -11,9 +11,9 @@ import numpy as np
 from qosflow_airflow.core.candidate import Candidate
 from qosflow_airflow.core.cost import node_hours
 from qosflow_airflow.core.describe import describe
-from qosflow_airflow.core.explain import CAVEATS, configuration_in_words
+from qosflow_airflow.core.explain import CAVEATS, configuration_in_words, measurement_in_words
 from qosflow_airflow.core.model import Model
-from qosflow_airflow.core.obstacles import measurement_in_words, missing_measurements
+from qosflow_airflow.core.obstacles import missing_measurements
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.search import ConfidentSearch, best, search_of
 from qosflow_airflow.core.sensitivity import sensitivity

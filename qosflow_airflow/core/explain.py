@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qosflow_airflow.core.obstacles import measurement_in_words
+from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA
 
 CAVEATS = {
     "extrapolated": "Some times lie outside what was measured.",
@@ -37,6 +37,22 @@ def configuration_in_words(configuration: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
+def measurement_in_words(missing: Mapping[str, Any]) -> str:
+    """Say what to measure, as in ``reading by merge on ram at 2 nodes``.
+
+    >>> measurement_in_words({"nodes": 1, "part": "write", "stage": "merge", "tier": "ram"})
+    'writing by merge on ram at 1 node'
+    """
+    at = f"at {missing['nodes']} node{'' if missing['nodes'] == 1 else 's'}"
+    if missing["part"] == "copy":
+        outside = {INITIAL_DATA: "the initial data", FINAL_DATA: "the final outputs"}
+        what = outside.get(missing["producer"], f"what {missing['producer']} writes")
+        whom = "" if missing["consumer"] == FINAL_DATA else f" for {missing['consumer']}"
+        return f"copying {what}{whom} from {missing['from']} to {missing['to']} {at}"
+    verb = {"read": "reading", "write": "writing"}[missing["part"]]
+    return f"{verb} by {missing['stage']} on {missing['tier']} {at}"
+
+
 def _explain_feasible(answer: Mapping[str, Any]) -> str:
     words = configuration_in_words(answer["configuration"])
     parts = [f"Use {words}: estimated makespan {answer['makespan_s']:.1f} s."]
@@ -53,6 +69,8 @@ def _explain_feasible(answer: Mapping[str, Any]) -> str:
         parts.append(CAVEATS[answer["state"]])
     if answer["capacity"]["state"] == "unknown":
         parts.append("Whether the data fits on its tiers is not known: the trace does not tell its size.")
+    if answer.get("traced_tasks"):  # answers that were kept before anchoring have none
+        parts.append(f"Reads and writes are anchored on {answer['traced_tasks']} traced tasks.")
     if not answer["compute_known"]:
         parts.append("Compute time is not known and counts as 0 s.")
     return " ".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import IntArray, Provenance
-from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA
 
 
 def binding_stages(
@@ -58,22 +57,6 @@ def missing_measurements(model: Model, request: QoSRequest) -> list[dict[str, An
     counts = [int(gap.count(layout[None, :])[0]) for gap, layout in zip(gaps, layouts, strict=True)]
     at = counts.index(min(counts))
     return gaps[at].listed(layouts[at])
-
-
-def measurement_in_words(missing: Mapping[str, Any]) -> str:
-    """Say what to measure, as in ``reading by merge on ram at 2 nodes``.
-
-    >>> measurement_in_words({"nodes": 1, "part": "write", "stage": "merge", "tier": "ram"})
-    'writing by merge on ram at 1 node'
-    """
-    at = f"at {missing['nodes']} node{'' if missing['nodes'] == 1 else 's'}"
-    if missing["part"] == "copy":
-        outside = {INITIAL_DATA: "the initial data", FINAL_DATA: "the final outputs"}
-        what = outside.get(missing["producer"], f"what {missing['producer']} writes")
-        whom = "" if missing["consumer"] == FINAL_DATA else f" for {missing['consumer']}"
-        return f"copying {what}{whom} from {missing['from']} to {missing['to']} {at}"
-    verb = {"read": "reading", "write": "writing"}[missing["part"]]
-    return f"{verb} by {missing['stage']} on {missing['tier']} {at}"
 
 
 class _Gaps:
