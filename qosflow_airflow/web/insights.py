@@ -49,6 +49,26 @@ class OutcomeView:
 
 
 @dataclass(frozen=True)
+class TradeOffLine:
+    """A configuration that nothing beats in time, node-hours and cost; ``knee`` is a word for one of them."""
+
+    configuration: str
+    makespan: str
+    node_hours: str
+    cost: str
+    knee: str
+
+
+@dataclass(frozen=True)
+class RepairLine:
+    """A change that makes the request feasible, and what is recommended then."""
+
+    change: str
+    configuration: str
+    makespan: str
+
+
+@dataclass(frozen=True)
 class RecommendationView:
     """A recommendation: what was asked, what was answered, what came of it."""
 
@@ -65,6 +85,9 @@ class RecommendationView:
     request: tuple[tuple[str, str], ...]
     stages: tuple[StageLine, ...]
     alternatives: tuple[tuple[str, str], ...]
+    trade_offs: tuple[TradeOffLine, ...]
+    depends_on: tuple[str, ...]
+    repairs: tuple[RepairLine, ...]
     outcomes: tuple[OutcomeView, ...]
 
 
@@ -128,6 +151,9 @@ def recommendation_view(
         request=tuple(_asked(record.request)),
         stages=tuple(_stage_lines(found, workflow)),
         alternatives=tuple(_alternatives(record.answer)),
+        trade_offs=tuple(_trade_offs(record.answer)),
+        depends_on=tuple((record.answer.get("sensitivity") or {}).get("words", ())),
+        repairs=tuple(_repairs(record.answer)),
         outcomes=tuple(_outcome_view(outcome, workflow) for outcome in outcomes),
     )
 
@@ -172,6 +198,32 @@ def _alternatives(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (configuration_in_words(found["configuration"]), seconds(found.get("makespan_s")))
         for found in answer.get("alternatives", ())
+    ]
+
+
+def _trade_offs(answer: Mapping[str, Any]) -> list[TradeOffLine]:
+    """Return the points of the front; none where there is only one, and in answers of older versions."""
+    points = (answer.get("pareto") or {}).get("points", ())
+    if len(points) < 2:
+        return []
+    return [
+        TradeOffLine(
+            configuration_in_words(point["configuration"]),
+            seconds(point["makespan_s"]),
+            _text(point["node_hours"]),
+            _text(point["cost"]),
+            "knee" if point["knee"] else "",
+        )
+        for point in points
+    ]
+
+
+def _repairs(answer: Mapping[str, Any]) -> list[RepairLine]:
+    return [
+        RepairLine(
+            found["words"], configuration_in_words(found["configuration"]), seconds(found["makespan_s"])
+        )
+        for found in answer.get("repairs", ())
     ]
 
 

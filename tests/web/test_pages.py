@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
@@ -104,6 +106,21 @@ def test_a_recommendation_shows_request_answer_and_stages(
     stages = re.findall(r"(split|merge)\s+(\d)\s+(\w+)\s+([\d.]+) s", text)
     assert stages == [("split", "3", "ram", "0.50"), ("merge", "1", "ram", "0.50")]
     assert "Measured" not in text
+    assert re.search(r"(?s)Trade-offs .*2 nodes, every stage on ram\s+3\.50 s\s+0\.0019", text)
+    assert "What the answer depends on" in text
+    assert "The same tiers on 1 node: 5.0 s, 1.5 s more." in text
+    assert "What would help" not in text
+
+
+def test_an_answer_of_an_older_version_is_shown_with_what_it_has(
+    client: Client, store: KeptStore, recommendation: RecommendationRecord
+) -> None:
+    new = ("pareto", "sensitivity", "interval", "optimality")
+    answer = {name: value for name, value in recommendation.answer.items() if name not in new}
+    old = store.add_recommendation(replace(recommendation, recommendation_id=str(uuid4()), answer=answer))
+    page = client("viewer").get(f"/recommendations/{old.recommendation_id}")
+    assert page.status_code == 200
+    assert "Trade-offs" not in Page(page.text).text
 
 
 def test_an_outcome_is_shown_beside_the_prediction(
@@ -125,6 +142,9 @@ def test_an_infeasible_answer_shows_the_nearest_or_says_that_there_is_none(
     assert "infeasible" in text
     assert "Stages of the nearest configuration" in text
     assert "deadline_s = 0.1" in text
+    assert re.search(
+        r"(?s)What would help .*a deadline of 3\.5 s\s+2 nodes, every stage on ram\s+3\.50 s", text
+    )
 
 
 @pytest.mark.parametrize("name", ["none", "00000000-0000-0000-0000-000000000000", EVIL, "..%2F..%2Fetc"])
