@@ -5,10 +5,10 @@ reads or writes in one run: the seconds they took and the seconds that the rates
 chosen by the error on runs left out (docs/estimation.md):
 
 - on the same tier, at any node count: seconds beyond the rates' are the program's own, and stay, in
-  proportion to what one task at a time handles; a run that was faster than its rates stays so by the same
-  factor (a cache, mostly).
-- on another tier: the seconds beyond the rates' of reads stay. Of writes, and of runs that were faster than
-  their rates, nothing is known to carry over: rates alone.
+  proportion to what one task at a time handles;
+- on the same tier and node count: what was faster than its rates (a cache, mostly) stays so by the same
+  factor;
+- on another tier: the seconds beyond the rates' of reads stay, those of writes do not.
 
 There is no shrinkage: with any, runs left out were predicted worse, also from a single task.
 """
@@ -82,11 +82,10 @@ def anchored(rated: Rated, anchors: Iterable[Anchor]) -> Anchored | None:
         return None
     known = [a for a in anchors if (a.stage, a.operation) == (rated.stage, rated.operation)]
     here = [anchor for anchor in known if anchor.profile == rated.profile]
-    elsewhere = [a for a in known if a.operation == "read" and a.excess_s > 0]
-    chosen = _nearest(here or elsewhere, rated.nodes)
-    if not chosen:
+    nearest = _nearest(here or known, rated.nodes)
+    if not any(_tells(anchor, rated) for anchor in nearest):
         return None
-    carried = [_carried(rated, anchor) for anchor in chosen]
+    carried = [_carried(rated, anchor) for anchor in nearest]
     return Anchored(
         math.exp(sum(math.log(one.seconds) for one in carried) / len(carried)),
         max((one.log_sd for one in carried), key=lambda value: math.inf if math.isnan(value) else value),
@@ -101,22 +100,30 @@ def _nearest(anchors: Sequence[Anchor], nodes: int) -> list[Anchor]:
     return [anchor for anchor, far in zip(anchors, away, strict=True) if far <= min(away) + SAME]
 
 
+def _tells(anchor: Anchor, rated: Rated) -> bool:
+    """Whether anything of an anchor carries over to a time of its stage and operation."""
+    if anchor.profile != rated.profile:
+        return anchor.operation == "read" and anchor.excess_s > 0
+    return anchor.nodes == rated.nodes or anchor.excess_s > 0
+
+
 def _carried(rated: Rated, anchor: Anchor) -> Anchored:
-    """Return what one anchor says of a time.
+    """Return what one anchor says of a time; the time itself where nothing of it carries over.
 
     The rates' own uncertainty counts where they enter: not at all where the anchor was traced, because the
     rates' error is then the same on both sides.
     """
+    if not _tells(anchor, rated):
+        return Anchored(rated.seconds, rated.log_sd, False)
     same_tier, same_nodes = anchor.profile == rated.profile, anchor.nodes == rated.nodes
     growth = rated.slot_bytes / anchor.slot_bytes
     if anchor.traced_s >= anchor.rated_s:
         seconds = rated.seconds + anchor.excess_s * growth
-        doubt = rated.log_sd * rated.seconds / seconds
     else:
         seconds = rated.seconds * anchor.traced_s / anchor.rated_s
-        doubt = rated.log_sd
     if same_tier and same_nodes:
         return Anchored(seconds, REPEAT_LOG_SD, abs(math.log(growth)) < SAME)
+    doubt = rated.log_sd * rated.seconds / seconds
     nodes_log_sd = 0.0 if same_nodes else OTHER_NODES_LOG_SD
     tier_log_sd = 0.0 if same_tier else OTHER_TIER_LOG_SD
     return Anchored(seconds, math.hypot(REPEAT_LOG_SD, nodes_log_sd, tier_log_sd, doubt), False)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.anchoring import traced_tasks
 from qosflow_airflow.core.cost import node_hours
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
@@ -58,6 +59,7 @@ def describe(model: Model, nodes: int, layout: NDArray[np.int8]) -> dict[str, An
         "node_hours": float(node_hours(nodes, schedule.makespan_s)[0]),
         "state": state_of(int(schedule.provenance[0]), makespan_s),
         "compute_known": model.scale(nodes).times.compute_known,
+        "traced_tasks": traced_tasks(model.scale(nodes).times.anchors),
         "capacity": _capacity(makespans, layouts),
         "split_s": dict(zip(SPLIT, schedule.split_s[0].tolist(), strict=True)),
         "critical_path": schedule.critical_paths()[0],

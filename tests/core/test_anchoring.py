@@ -75,8 +75,9 @@ def test_seconds_beyond_the_rates_stay_and_grow_with_what_a_task_handles() -> No
     assert seconds(rated(nodes=4, seconds=1.0, slot_bytes=SLOT / 2), SLOW) == pytest.approx(1.0 + 5.0)
 
 
-def test_a_run_faster_than_its_rates_stays_so_on_its_tier() -> None:
-    assert seconds(rated(operation="write", nodes=4, seconds=8.0), FAST) == pytest.approx(8.0 * 0.5 / 2.0)
+def test_a_run_faster_than_its_rates_stays_so_on_its_tier_and_node_count() -> None:
+    assert seconds(rated(operation="write", seconds=8.0), FAST) == pytest.approx(8.0 * 0.5 / 2.0)
+    assert seconds(rated(operation="write", nodes=4, seconds=8.0), FAST) is None
 
 
 def test_of_another_tier_only_slow_reads_tell() -> None:
