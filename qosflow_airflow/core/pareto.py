@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,10 +72,13 @@ class Front:
     complete: bool = True
 
 
-def find_front(search: ConfidentSearch, request: QoSRequest) -> Front:
-    """Return the front under the constraints of ``request``, which is feasible, in at most ``MAX_POINTS``."""
+def find_front(search: ConfidentSearch, request: QoSRequest, chosen: Candidate) -> Front:
+    """Return the front under the constraints of ``request``, in at most ``MAX_POINTS``.
+
+    ``chosen`` is a configuration that meets them: there is always a front.
+    """
     sweep = _Sweep(search, request)
-    points, epsilon = thinned(not_dominated(sweep.points()))
+    points, epsilon = thinned(not_dominated(chain([sweep.point(chosen)], sweep.points())))
     # A point stands for one that stands for others: the two shares add up.
     return Front(points, (1 + epsilon) * (1 + sweep.epsilon) - 1, knee_of(points), sweep.complete)
 
@@ -171,7 +174,7 @@ class _Sweep:
             fastest = self._ask(asked)
             if fastest is None:
                 return
-            yield self._point(fastest)
+            yield self.point(fastest)
             if self._stores_for_money:
                 yield from self._cheaper(asked, fastest.makespan_s)
             else:
@@ -185,7 +188,7 @@ class _Sweep:
             found = self._ask(replace(asked, objective="cost", deadline_s=deadline_s))
             if found is None:
                 return
-            yield self._point(found)
+            yield self.point(found)
             if found.makespan_s <= fastest_s:
                 return
             if step == MAX_STEPS and fastest_s > 0:
@@ -206,7 +209,8 @@ class _Sweep:
         self.complete = self.complete and next(candidates, None) is None
         return None
 
-    def _point(self, found: Candidate) -> Point:
+    def point(self, found: Candidate) -> Point:
+        """Return what a configuration takes."""
         hours = found.nodes * found.makespan_s / SECONDS_PER_HOUR
         return Point(found.makespan_s, hours, self._cost(found), found.nodes, found.layout)
 

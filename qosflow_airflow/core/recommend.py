@@ -106,7 +106,7 @@ def _recommendation(
         "alternatives": [
             {**_brief(model, other), "p_best": p} for other, p in zip(leading[1:], p_best[1:], strict=True)
         ],
-        "pareto": front_to_json(model, find_front(search, request)),
+        "pareto": front_to_json(model, find_front(search, request, chosen)),
         "sensitivity": sensitivity(model, request, chain(found, in_order)),
         "optimality": _optimality(request, search, chosen),
     }

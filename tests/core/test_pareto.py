@@ -49,9 +49,8 @@ def without_prices(model: Model) -> Model:
 
 def front_of(model: Model, request: QoSRequest) -> Front | None:
     search = search_of(model)
-    if not best(search, request):
-        return None
-    return find_front(search, request)
+    chosen = best(search, request)
+    return find_front(search, request, chosen[0]) if chosen else None
 
 
 def all_amounts(model: Model, request: QoSRequest) -> list[tuple[float, ...]]:
