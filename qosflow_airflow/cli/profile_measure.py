@@ -98,7 +98,7 @@ def summary(rows: Sequence[ProfileRow]) -> list[tuple[str, ...]]:
     """Return lines of a table: per operation, tier and way to it, the points and the range of rates."""
     found: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
-        way = "direct" if row.point.direct else "page cache" if row.cached else ""
+        way = "direct" if row.point.direct else "page cache" if row.cached else "cold" * row.point.cold
         found.setdefault((row.point.operation, row.point.where, way), []).append(row.mib_s)
     lines: list[tuple[str, ...]] = [("operation", "tier", "rates", "least MiB/s", "most MiB/s", "")]
     for (operation, where, way), rates in found.items():
@@ -122,4 +122,5 @@ def cache_notice(rows: Sequence[ProfileRow]) -> str:
 
 
 def _median(reads: Sequence[ProfileRow], tier: str, *, direct: bool) -> float:
-    return median(row.mib_s for row in reads if row.point.where == tier and row.point.direct == direct)
+    warm = [row for row in reads if not row.point.cold]
+    return median(row.mib_s for row in warm if row.point.where == tier and row.point.direct == direct)

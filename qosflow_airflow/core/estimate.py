@@ -59,7 +59,11 @@ def io_query(
         return None
     name = catalog.tier(tier).profile_name
     at_once = catalog.node.tasks_at_once(stage.tasks_per_node(nodes))
-    return RateQuery(operation, name, name, nodes, at_once, volume.access_bytes, volume.volume_bytes)
+    # The outside input was written long ago; what stages have written is still in the page cache.
+    cold = operation == "read" and tier == catalog.home
+    cold_bytes = min(volumes.first_read_bytes(stage.name), volume.volume_bytes) if cold else 0.0
+    moved = (volume.access_bytes, volume.volume_bytes, cold_bytes)
+    return RateQuery(operation, name, name, nodes, at_once, *moved)
 
 
 def busy_slots(node: NodePool, stage: Stage, nodes: int) -> int:
@@ -184,7 +188,9 @@ class _Estimator:
             return None
         names = (self.catalog.tier(source).profile_name, self.catalog.tier(destination).profile_name)
         share_bytes = moved_bytes / min(self.nodes, stage.tasks)
-        return RateQuery("copy", *names, self.nodes, 1, COPY_ACCESS_BYTES, share_bytes)
+        cold = edge.producer == INITIAL_DATA and source == self.catalog.home
+        cold_bytes = min(self.volumes.first_read_bytes(stage.name), share_bytes) if cold else 0.0
+        return RateQuery("copy", *names, self.nodes, 1, COPY_ACCESS_BYTES, share_bytes, cold_bytes)
 
     def _copied_by(self, edge: Edge) -> Stage:
         return self.workflow.stage(edge.producer if edge.producer != INITIAL_DATA else edge.consumer)

@@ -32,7 +32,8 @@ class RateQuery(NamedTuple):
     """A transfer whose rate is asked for: what is moved, where, by how many, in which pieces.
 
     ``source`` and ``destination`` are names of the profile; they are equal for a read or a write.
-    ``volume_bytes`` is what all tasks move together.
+    ``volume_bytes`` is what all tasks move together, and ``cold_bytes`` how much of it is not in the page
+    cache of any node, so that it comes from the source's device.
     """
 
     operation: str
@@ -42,6 +43,7 @@ class RateQuery(NamedTuple):
     tasks_per_node: float
     access_bytes: float
     volume_bytes: float
+    cold_bytes: float = 0.0
 
 
 class RateEstimate(NamedTuple):
@@ -116,7 +118,21 @@ class StorageProfile:
         return self.rates_of([query])[0]
 
     def rates_of(self, queries: Sequence[RateQuery]) -> list[RateEstimate]:
-        """Return the rate to expect for each query; each distinct one is computed once, a key's together."""
+        """Return the rate to expect for each query; each distinct one is computed once, a key's together.
+
+        Where cold reads of a source were not measured, it is taken to be as fast cold as it is otherwise.
+        """
+        cached = self._rates_of([query._replace(cold_bytes=0.0) for query in queries])
+        cold = [_cold_read(query) for query in queries]
+        known = [query for query in cold if query is not None and query[:3] in self._points]
+        rates = dict(zip(known, self._rates_of(known), strict=True))
+        warm = dict(zip(known, self._rates_of([q._replace(operation="read") for q in known]), strict=True))
+        return [
+            found if of is None or of not in rates else _slowed(found, query, rates[of], warm[of])
+            for query, found, of in zip(queries, cached, cold, strict=True)
+        ]
+
+    def _rates_of(self, queries: Sequence[RateQuery]) -> list[RateEstimate]:
         by_key: dict[RateKey, list[RateQuery]] = {}
         for query in dict.fromkeys(queries):
             by_key.setdefault((query.operation, query.source, query.destination), []).append(query)
@@ -152,6 +168,28 @@ class StorageProfile:
             RateEstimate(float(rate), provenance, float(least), float(most), QueryClass(str(name)))
             for rate, provenance, least, most, name in zip(*columns, strict=True)
         ]
+
+
+def _cold_read(query: RateQuery) -> RateQuery | None:
+    """Return the read from the device that a query holds, ``None`` where it holds none."""
+    if not query.cold_bytes > 0:
+        return None
+    return query._replace(
+        operation="cold_read", destination=query.source, volume_bytes=query.cold_bytes, cold_bytes=0.0
+    )
+
+
+def _slowed(found: RateEstimate, query: RateQuery, cold: RateEstimate, warm: RateEstimate) -> RateEstimate:
+    """Return the rate of a query part of which is read at the ``cold`` rate and not at the ``warm`` one."""
+    warm_s = query.volume_bytes / found.mib_s
+    more_s = query.cold_bytes * max(0.0, 1 / cold.mib_s - 1 / warm.mib_s)
+    total_s = warm_s + more_s
+    if not total_s > 0:
+        return found
+    rate = query.volume_bytes / total_s
+    half = NORMAL_HALF_WIDTH * (warm_s * found.log_sd + more_s * cold.log_sd) / total_s
+    worst = max(found.provenance, cold.provenance)
+    return RateEstimate(rate, worst, rate * math.exp(-half), rate * math.exp(half), found.query_class)
 
 
 def _left_out_sds(points: FloatArray, log_rates: FloatArray) -> tuple[float, float]:

@@ -90,6 +90,24 @@ class TracedVolumes:
         files = self._final_files(edge.producer) if edge.consumer == FINAL_DATA else self._files_between(edge)
         return sum(sizes[name] for name in files) if files else None
 
+    def first_read_bytes(self, stage: str) -> float:
+        """Return the size of the outside files that no stage of an earlier level has read before."""
+        return self._first_reads.get(stage, 0.0)
+
+    @cached_property
+    def _first_reads(self) -> dict[str, float]:
+        readers = [stage for stage in self.workflow.stages if stage.reads_initial_data]
+        files = {stage.name: self._files_between(Edge(INITIAL_DATA, stage.name)) for stage in readers}
+        first: dict[str, int] = {}
+        for stage in sorted(readers, key=lambda stage: stage.level):
+            for name in files[stage.name]:
+                first.setdefault(name, stage.level)
+        sizes = self._file_bytes
+        return {
+            stage.name: sum(sizes[name] for name in files[stage.name] if first[name] == stage.level)
+            for stage in readers
+        }
+
     def observed_pairs(self) -> set[tuple[str, str]]:
         """Return the pairs of stages between which files were seen to flow."""
         inner = [edge for edge in self.workflow.edges if {INITIAL_DATA, FINAL_DATA}.isdisjoint(edge)]

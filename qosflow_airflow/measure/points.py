@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 MIB = 1 << 20
@@ -22,7 +22,8 @@ class Point:
     """One transfer to time.
 
     ``source`` and ``destination`` are tiers, equal for a read or a write. ``volume_bytes`` is what all
-    ``jobs`` processes move together. ``direct`` goes around the page cache.
+    ``jobs`` processes move together. ``direct`` goes around the page cache; ``cold`` is a read through it of
+    files that it does not hold.
     """
 
     operation: str
@@ -32,6 +33,7 @@ class Point:
     volume_bytes: int
     jobs: int
     direct: bool = False
+    cold: bool = False
 
     @property
     def job_bytes(self) -> int:
@@ -63,8 +65,8 @@ class Point:
 
     def __str__(self) -> str:
         return (
-            f"{self.operation} of {self.volume_bytes / MIB:g} MiB on {self.where} by {self.jobs} jobs "
-            f"in pieces of {self.access_bytes >> 10} KiB"
+            f"{'cold ' * self.cold}{self.operation} of {self.volume_bytes / MIB:g} MiB on {self.where} "
+            f"by {self.jobs} jobs in pieces of {self.access_bytes >> 10} KiB"
         )
 
 
@@ -87,15 +89,19 @@ class ProfileRow:
         return self.volume_bytes / MIB / self.seconds
 
 
-def buffered_points(tiers: Sequence[str], jobs: Iterable[int], volume_bytes: int) -> list[Point]:
+def buffered_points(
+    tiers: Sequence[str], jobs: Iterable[int], volume_bytes: int, devices: Collection[str] = ()
+) -> list[Point]:
     """Return reads, writes and copies through the page cache.
 
-    Each read follows the write of the same files, so that it finds them in the cache.
+    Each read follows the write of the same files, so that it finds them in the cache. On ``devices``, the
+    tiers that do not lie in memory, they are then read once more when the cache has lost them.
     """
     points = [
-        Point(operation, tier, tier, access, volume_bytes, count)
+        Point(operation, tier, tier, access, volume_bytes, count, cold=cold)
         for tier, count, access in itertools.product(tiers, jobs, ACCESS_BYTES)
-        for operation in ("write", "read")
+        for operation, cold in (("write", False), ("read", False), ("read", True))
+        if not cold or tier in devices
     ]
     return points + [
         Point("cp", source, destination, COPY_ACCESS_BYTES, volume_bytes, 1)

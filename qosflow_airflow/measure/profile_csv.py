@@ -45,7 +45,7 @@ def write_profile(rows: Iterable[ProfileRow], path: Path) -> None:
 def _line(row: ProfileRow) -> dict[str, object]:
     point = row.point
     return {
-        "operation": point.operation,
+        "operation": "cold_read" if point.cold else point.operation,
         "randomOffset": 0,
         "transferSize": point.access_bytes,
         "aggregateFilesizeMB": row.volume_bytes / MIB,

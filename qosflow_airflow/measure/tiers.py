@@ -12,6 +12,7 @@ from pathlib import Path
 
 from qosflow_airflow.exceptions import MeasurementError
 from qosflow_airflow.measure.fio import find_fio, run_fio
+from qosflow_airflow.measure.page_cache import evict
 from qosflow_airflow.measure.points import (
     DIRECT_VOLUME_BYTES,
     MIB,
@@ -44,10 +45,10 @@ def measure_tiers(
     """Measure each tier and the copies between each two of them, as an application here sees them.
 
     Buffered points are measured by processes of our own: a write or copy counts until it is synced, a read
-    finds what was just written. Every point is measured once, the smallest volumes first. Direct points
-    follow for tiers on a device, by fio where it is installed. Then buffered points are repeated while the
-    budget lasts. A tier never loses more free space than
-    :func:`~qosflow_airflow.measure.scratch.usable_bytes`, and nothing stays behind.
+    finds what was just written, and on a device there is another one of what the page cache has lost. Every
+    point is measured once, the smallest volumes first. Direct points follow for tiers on a device, by fio
+    where it is installed. Then buffered points are repeated while the budget lasts. A tier never loses more
+    free space than :func:`~qosflow_airflow.measure.scratch.usable_bytes`, and nothing stays behind.
 
     Parameters
     ----------
@@ -84,9 +85,10 @@ def measure_tiers(
             )
         workers = stack.enter_context(Workers(counts[-1]))
         session = _Session(folders, workers, deadline_s, budget_s, progress)
+        devices = {name for name, folder in folders.items() if not is_memory(folder)}
         for repeat in range(1, REPEATS + 1):
             for volume in volumes:
-                points = buffered_points(list(tiers), counts, volume)
+                points = buffered_points(list(tiers), counts, volume, devices)
                 session.measure(
                     f"pass {repeat} of {REPEATS}", points, always=(repeat, volume) == (1, volumes[0])
                 )
@@ -161,8 +163,9 @@ class _Session:
 
     def _expected_s(self, point: Point) -> float:
         """Return how long a point takes, by what it or a smaller volume of it took; 0 if nothing is known."""
-        # Around the page cache a read is at the device's speed, as a synced write is.
-        like = replace(point, operation="write", direct=False) if point.direct else point
+        # A read from the device is about as fast as a synced write.
+        device = point.direct or point.cold
+        like = replace(point, operation="write", direct=False, cold=False) if device else point
         known = [
             took_s * max(1.0, like.volume_bytes / other.volume_bytes)
             for other, took_s in self.took_s.items()
@@ -196,7 +199,7 @@ class _Session:
                 cure="Free some space." if full else "Check that the tier is healthy and writable.",
             ) from error
         self.took_s[point] = time.monotonic() - started_s
-        cached = point.operation == "read" and not point.direct
+        cached = point.operation == "read" and not (point.direct or point.cold)
         row = ProfileRow(point, point.job_bytes * point.jobs, seconds, cached)
         self.rows.append(row)
         return row
@@ -206,6 +209,8 @@ class _Session:
         if point.source != point.destination:
             sources = [[FilePart(source, source, size) for source, _, size in parts] for parts in jobs]
             self.workers.run([Transfer("write", parts, point.access_bytes) for parts in sources])
+        if point.cold:
+            evict(path for parts in jobs for _, path, _ in parts)
         return self.workers.run(
             [Transfer(point.operation, parts, point.access_bytes, point.direct) for parts in jobs]
         )
@@ -219,7 +224,8 @@ def _summary(rows: Iterable[ProfileRow]) -> str:
     """Return the range of rates per operation and tier."""
     rates: dict[str, list[float]] = {}
     for row in rows:
-        rates.setdefault(f"{row.point.operation} {row.point.where}", []).append(row.mib_s)
+        name = f"{'cold ' * row.point.cold}{row.point.operation} {row.point.where}"
+        rates.setdefault(name, []).append(row.mib_s)
     ranges = (dict.fromkeys(f"{rate:,.0f}" for rate in (min(seen), max(seen))) for seen in rates.values())
     return (
         ", ".join(f"{name} {'-'.join(range_)}" for name, range_ in zip(rates, ranges, strict=True)) + " MiB/s"

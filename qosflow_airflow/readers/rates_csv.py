@@ -30,7 +30,7 @@ REQUIRED = (
     "trMiB",
     "storageType",
 )
-OPERATIONS = ("read", "write", "cp", "scp")
+OPERATIONS = ("read", "cold_read", "write", "cp", "scp")
 COPIES = ("cp", "scp")
 MAX_RATE_MIB_S = 1e12
 EMPTY_LINE = "empty line"

@@ -152,3 +152,24 @@ def test_three_points_do_not_tell_how_far_off_a_rate_is() -> None:
         for volume in (10.0, 100.0, 1000.0)
     ]
     assert math.isnan(profile(few).rate(RateQuery("read", "ssd", "ssd", 1, 1, MIB, 50 * MIB)).log_sd)
+
+
+def test_what_is_not_cached_is_read_at_the_devices_rate() -> None:
+    known = profile(
+        [rate("read", "nfs", 1000.0), rate("cold_read", "nfs", 50.0), rate("copy", "nfs-ssd", 200.0)]
+    )
+    read = RateQuery("read", "nfs", "nfs", 1, 1, 1 << 20, 100 * MIB)
+    copy = RateQuery("copy", "nfs", "ssd", 1, 1, 1 << 20, 100 * MIB)
+    assert known.rate(read).mib_s == pytest.approx(1000)
+    assert known.rate(read._replace(cold_bytes=100 * MIB)).mib_s == pytest.approx(50)
+    half = known.rate(read._replace(cold_bytes=50 * MIB))
+    assert 100 / half.mib_s == pytest.approx(50 / 1000 + 50 / 50)
+    # a copy reads first: what that takes longer, it takes longer
+    cold = known.rate(copy._replace(cold_bytes=100 * MIB))
+    assert 100 / cold.mib_s == pytest.approx(100 / 200 + 100 / 50 - 100 / 1000)
+
+
+def test_without_cold_reads_every_read_is_alike() -> None:
+    known = profile([rate("read", "nfs", 1000.0)])
+    query = RateQuery("read", "nfs", "nfs", 1, 1, 1 << 20, 100 * MIB)
+    assert known.rate(query._replace(cold_bytes=MIB))[:2] == known.rate(query)[:2]

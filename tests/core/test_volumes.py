@@ -55,6 +55,13 @@ def test_a_tasks_volume_counts_once_although_it_stands_on_each_of_its_files() ->
     assert read.volume_bytes == 80 * MIB
 
 
+def test_an_outside_file_is_read_first_by_the_earliest_stage() -> None:
+    found = {stage: VOLUMES.first_read_bytes(stage) for stage in SURVEY.stage_names}
+    assert found["calibrate"] == VOLUMES.edge_bytes(Edge(INITIAL_DATA, "calibrate"))
+    # the flat field that `stack` reads too is in the cache by then
+    assert (found["stack"], found["report"]) == (0, 0)
+
+
 def test_mean_access_size_is_volume_over_accesses() -> None:
     written = VOLUMES.volume("stack", "write")
     assert written is not None

@@ -36,9 +36,10 @@ def test_a_profile_is_written_and_shown(
     assert _measure(*tiers, "--budget-s", "0.5", "--jobs", "1", "--direct", "off", "--output", output) == OK
     rates = read_rates_csv(output)
     assert rates.tiers == ("disk", "other")
-    assert set(rates.frame["operation"]) == {"read", "write", "copy"}
+    assert set(rates.frame["operation"]) - {"cold_read"} == {"read", "write", "copy"}
     assert not rates.frame["direct"].any()
     assert rates.frame.loc[rates.frame["operation"] == "read", "cached"].all()
+    assert not rates.frame.loc[rates.frame["operation"] == "cold_read", "cached"].any()
     printed, said = capsys.readouterr()
     assert "cp         disk-other" in printed
     assert "found their data in the page cache" in said
