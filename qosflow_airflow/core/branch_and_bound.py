@@ -19,89 +19,64 @@ from typing import NamedTuple
 import numpy as np
 
 from qosflow_airflow.core.bounds import BoolArray, CellBounds, bounds_of
-from qosflow_airflow.core.candidate import Candidate, feasible_makespan_s, rank
+from qosflow_airflow.core.candidate import Candidate, rank
 from qosflow_airflow.core.capacity_bounds import CapacityBounds
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.request_bounds import RequestBounds, tiers_allowed
 from qosflow_airflow.core.space import Layouts
+from qosflow_airflow.core.tier_boxes import Box, Cells, neighbours, only, single
 from qosflow_airflow.core.transfer import FloatArray
 
 SMALL = 1024
 """A box of at most so many layouts is looked at as a whole."""
 WIDTH = 16
 """Boxes that are bounded together at most."""
+FEWER = 0.05
+"""Share of a box's choices from which on it is worth bounding again without them."""
 MAX_BOXES = 4000
 """Boxes that are cut in vain before a search is given up: several seconds of work."""
 DIVES = 8
 """Boxes that are then looked into for a configuration, down to the end."""
 
 
-class _Box(NamedTuple):
-    """Layouts at one scale: the tiers that each stage may take (S x T)."""
-
-    scale: int
-    tiers: BoolArray
-
-
-class _Leaves(NamedTuple):
-    """Configurations after the one that waits, best first."""
-
-    others: Iterator[Candidate]
-
-
-class _Entry(NamedTuple):
-    """What waits: nothing in it comes before ``bound``; ``number`` keeps contents from being compared."""
-
-    bound: Candidate
-    number: int
-    content: _Box | _Leaves
-
-
-class _Cells(NamedTuple):
-    """Bounds of a box with one stage on one tier, F x T; infinite where that cannot be."""
-
-    stages: list[int]
-    objective: FloatArray
-    makespan_s: FloatArray
-    least: tuple[float, float]
-    """The bounds of the whole box."""
-
-    @classmethod
-    def of(cls, tiers: BoolArray, stages: list[int], objective: FloatArray, makespan_s: FloatArray) -> _Cells:
-        """Leave out what is not among ``tiers``; what no tier of some stage can do without bounds all."""
-        objective = np.where(tiers[stages], objective, np.inf)
-        makespan_s = np.where(tiers[stages], makespan_s, np.inf)
-        least = float(objective.min(axis=1).max()), float(makespan_s.min(axis=1).max())
-        return cls(stages, objective, makespan_s, least)
-
-    def reaching(self, tiers: BoolArray, objective: float) -> BoolArray:
-        """Return the tiers of a box that a configuration of at most ``objective`` may take."""
-        left = tiers.copy()
-        left[self.stages] = self.objective <= objective
-        return left
-
-
-class _Scale(NamedTuple):
-    """What is evaluated and bounded at one node count; ``capacity`` where data may not fit."""
+class Scale(NamedTuple):
+    """What is evaluated and bounded at one node count; ``capacity`` only where data may not fit."""
 
     makespans: MakespanModel
     bounds: CellBounds
     capacity: CapacityBounds | None
 
     @classmethod
-    def of(cls, makespans: MakespanModel) -> _Scale:
+    def of(cls, makespans: MakespanModel) -> Scale:
+        """Sum up the costs of a scale, and what cannot be on its tiers together."""
         capacity = CapacityBounds(makespans.capacity) if makespans.capacity.limited else None
         if capacity is None or not capacity.matter:
             return cls(makespans, bounds_of(makespans), None)
         impossible = capacity.impossible_pairs(len(makespans.times.edges))
         return cls(makespans, bounds_of(makespans, impossible), capacity)
 
+    def feasible_makespan_s(self, layouts: Layouts) -> FloatArray:
+        """Return the makespan of each layout, NaN where it is unknown or the data does not fit."""
+        makespan_s = self.makespans.makespan_s(layouts)
+        if self.capacity is None:
+            return makespan_s
+        return np.where(self.makespans.capacity.fit(layouts).over, np.nan, makespan_s)
+
+    def fitting(self, tiers: BoolArray) -> BoolArray:
+        """Return the tiers of a box that a stage can take so that the data may still fit."""
+        if self.capacity is None or not tiers.any(axis=1).all():
+            return tiers
+        return self.capacity.fitting(tiers)
+
 
 @dataclass
 class BranchAndBound:
-    """Best-first branch and bound over boxes of tiers."""
+    """Best-first branch and bound over boxes of tiers.
+
+    ``most_boxes`` are cut in vain before a search is given up.
+    """
 
     model: Model
     method: str = "branch and bound"
@@ -109,7 +84,7 @@ class BranchAndBound:
 
     def __post_init__(self) -> None:
         self._gave_up: list[tuple[QoSRequest, float]] = []
-        self._scales = [_Scale.of(self.model.makespans(nodes)) for nodes in self.model.nodes]
+        self.scales = [Scale.of(self.model.makespans(nodes)) for nodes in self.model.nodes]
 
     def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
         """Yield all configurations that meet ``request``, best first.
@@ -117,7 +92,7 @@ class BranchAndBound:
         When ``most_boxes`` were cut without a next one, the best that are known are yielded and the search
         ends; :meth:`lower_bound` says so.
         """
-        queue = Queue(self.model, request, self._scales)
+        queue = Queue(self.model, request, self.scales)
         for candidate in queue.candidates(self.most_boxes):
             self._note(request, queue)
             yield candidate
@@ -132,6 +107,20 @@ class BranchAndBound:
             self._gave_up.append((request, queue.gave_up_at))
 
 
+class _Leaves(NamedTuple):
+    """Configurations after the one that waits, best first."""
+
+    others: Iterator[Candidate]
+
+
+class _Entry(NamedTuple):
+    """What waits: nothing in it comes before ``bound``; ``number`` keeps contents from being compared."""
+
+    bound: Candidate
+    number: int
+    content: Box | _Leaves
+
+
 class Queue:
     """What is left of a space for one request: boxes and single configurations.
 
@@ -139,12 +128,7 @@ class Queue:
     that may be left where the search was given up.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        request: QoSRequest,
-        scales: list[_Scale],
-    ) -> None:
+    def __init__(self, model: Model, request: QoSRequest, scales: list[Scale]) -> None:
         self.boxes_bounded = 0
         self.gave_up_at: float | None = None
         self._model = model
@@ -152,12 +136,14 @@ class Queue:
         self._request = request
         self._scales = scales
         self._limits = [RequestBounds(model.catalog, each.makespans.times, request) for each in scales]
+        self._known_least = np.inf
+        self._looked_at: set[int] = set()
         self._entries: list[_Entry] = []
         self._numbers = count()
         tiers = tiers_allowed(model, request)
         for scale, nodes in enumerate(model.nodes):
             if tiers.any(axis=1).all() and (request.max_nodes is None or nodes <= request.max_nodes):
-                self._push(Candidate(0.0, 0.0, nodes, ()), _Box(scale, tiers))
+                self._push(Candidate(0.0, 0.0, nodes, ()), Box(scale, tiers))
 
     def candidates(self, most_boxes: int = sys.maxsize) -> Iterator[Candidate]:
         """Yield configurations, best first; after ``most_boxes`` in vain, only the best that are known."""
@@ -184,7 +170,7 @@ class Queue:
         waiting, found = self._entries, []
         for entry in heapq.nsmallest(DIVES, waiting):
             self._entries = [entry]
-            while self._entries and isinstance(content := self._entries[0].content, _Box):
+            while self._entries and isinstance(content := self._entries[0].content, Box):
                 self._entries = []
                 self._cut([content])
             found += [entry for entry in self._entries if isinstance(entry.content, _Leaves)]
@@ -192,9 +178,9 @@ class Queue:
         found += [entry for entry in waiting if isinstance(entry.content, _Leaves)]
         return sorted({entry.bound for entry in found})
 
-    def _next_boxes(self, scale: int, wanted: int) -> list[_Box]:
+    def _next_boxes(self, scale: int, wanted: int) -> list[Box]:
         """Take the boxes of ``scale`` that come next, up to a configuration or another scale."""
-        found: list[_Box] = []
+        found: list[Box] = []
         while len(found) < wanted and self._entries:
             content = self._entries[0].content
             if isinstance(content, _Leaves) or content.scale != scale:
@@ -203,12 +189,12 @@ class Queue:
             found.append(content)
         return found
 
-    def _cut(self, boxes: list[_Box]) -> None:
+    def _cut(self, boxes: list[Box]) -> None:
         """Replace boxes of one scale by their configurations, where these are few, or by smaller boxes."""
         large = []
         for box in boxes:
-            if np.prod(box.tiers.sum(axis=1), dtype=np.float64) <= SMALL:
-                self._push_leaves(self._all_of(box))
+            if box.size <= SMALL:
+                self._push_leaves(self._ranked(box.scale, box.layouts()))
             else:
                 large.append(box)
         if not large:
@@ -220,121 +206,96 @@ class Queue:
         for at, box in enumerate(large):
             self._cut_one(box, stages, makespan_s[:, :, at].T)
 
-    def _all_of(self, box: _Box) -> Iterator[Candidate]:
-        """Yield the configurations of a small box that meet the request, best first."""
-        layouts = _layouts(box.tiers)
-        return self._ranked(box.scale, layouts[self._space.valid(layouts)])
-
-    def _ranked(self, scale: int, layouts: Layouts) -> Iterator[Candidate]:
-        makespans = self._scales[scale].makespans
-        makespan_s = feasible_makespan_s(makespans, layouts)
-        rows, objective = rank(self._model, self._request, makespans.times, layouts, makespan_s)
-        nodes = makespans.times.nodes
-        for row in rows:
-            layout = tuple(layouts[row].tolist())
-            yield Candidate(float(objective[row]), float(makespan_s[row]), nodes, layout)
-
-    def _cut_one(self, box: _Box, stages: list[int], makespan_s: FloatArray) -> None:
+    def _cut_one(self, box: Box, stages: list[int], makespan_s: FloatArray) -> None:
         """Cut one box by the bounds of its cells (F x T)."""
         objective, within = self._limits[box.scale].of_cells(box.tiers, stages, makespan_s)
         tiers = box.tiers.copy()
         tiers[stages] = within
-        tiers = self._fitting(box.scale, tiers)
+        tiers = self._scales[box.scale].fitting(tiers)
         if not tiers.any(axis=1).all():
             return
-        box = _Box(box.scale, tiers)
-        cells = self._with_room(box, _Cells.of(tiers, stages, objective, makespan_s))
+        box = Box(box.scale, tiers)
+        cells = self._with_room(box, Cells.of(tiers, stages, objective, makespan_s))
         best = self._best_of(box, cells)
         if best is not None:
             self._push_leaves(iter([best]))
-            self._push_without(box, cells, best)
+            self._push_without(box, cells, single(tiers, best.layout))
             return
-        at = _most_telling(cells)
+        kept = self._not_worse_than_known(box, cells)
+        if tiers.sum() - kept.sum() >= FEWER * (tiers.sum() - len(tiers)) and kept.any(axis=1).all():
+            self._push_without(box, cells, kept)
+            self._push_box(cells.least, Box(box.scale, kept))
+            return
+        at = cells.most_telling()
         for tier in np.flatnonzero(tiers[stages[at]]):
-            self._push_part(box, cells, at, _only(tiers, stages[at], int(tier)))
+            part = only(tiers, stages[at], int(tier))
+            self._push_box(cells.least_of(at, part), Box(box.scale, part))
 
-    def _fitting(self, scale: int, tiers: BoolArray) -> BoolArray:
-        capacity = self._scales[scale].capacity
-        return tiers if capacity is None or not tiers.any(axis=1).all() else capacity.fitting(tiers)
-
-    def _with_room(self, box: _Box, cells: _Cells) -> _Cells:
+    def _with_room(self, box: Box, cells: Cells) -> Cells:
         """Raise the bound of a box until the tiers that reach it have room for the data."""
+        scale = self._scales[box.scale]
 
         def has_room(objective: float) -> bool:
-            reaching = cells.reaching(box.tiers, objective)
-            return bool(self._fitting(box.scale, reaching).any(axis=1).all())
+            return bool(scale.fitting(cells.reaching(box.tiers, objective)).any(axis=1).all())
 
-        if self._scales[box.scale].capacity is None or has_room(cells.least[0]):
+        if scale.capacity is None or has_room(cells.least[0]):
             return cells
         steps = np.unique(cells.objective[np.isfinite(cells.objective)])
         steps = steps[steps > cells.least[0]].tolist()
         at = bisect_left(steps, True, hi=len(steps) - 1, key=has_room)
         return cells._replace(least=(steps[at], cells.least[1]))
 
-    def _best_of(self, box: _Box, cells: _Cells) -> Candidate | None:
+    def _best_of(self, box: Box, cells: Cells) -> Candidate | None:
         """Return the best configuration of a box where it reaches the bound, else ``None``."""
-        least = cells.least
-        reaching = self._fitting(box.scale, cells.reaching(box.tiers, least[0]))
+        reaching = self._scales[box.scale].fitting(cells.reaching(box.tiers, cells.least[0]))
         # Whatever reaches the bound takes these tiers only, and the first of them comes first.
         row = reaching.argmax(axis=1).astype(np.int8)[None]
-        if not self._space.valid(row)[0]:
-            return None
         found = next(self._ranked(box.scale, row), None)
-        return found if found is not None and found[:2] == least else None
+        return found if found is not None and found[:2] == cells.least else None
 
-    def _push_without(self, box: _Box, cells: _Cells, best: Candidate) -> None:
-        """Push the rest of a box: what differs from ``best`` first in this stage, or in that."""
+    def _not_worse_than_known(self, box: Box, cells: Cells) -> BoolArray:
+        """Return the tiers of what may be at least as good as the best that is known."""
+        found = next(self._ranked(box.scale, cells.promising(box.tiers)), None)
+        if found is not None and box.scale not in self._looked_at:
+            self._looked_at.add(box.scale)
+            found = self._descend(box, found)
+        if found is not None:
+            self._known_least = min(self._known_least, found.objective)
+        return self._scales[box.scale].fitting(cells.reaching(box.tiers, self._known_least))
+
+    def _descend(self, box: Box, found: Candidate) -> Candidate:
+        """Change one stage at a time as long as that makes a configuration better."""
+        while (better := next(self._ranked(box.scale, neighbours(found.layout, box.tiers)), found)) < found:
+            found = better
+        return found
+
+    def _ranked(self, scale: int, layouts: Layouts) -> Iterator[Candidate]:
+        """Yield those of some layouts that meet the request, best first."""
+        layouts = layouts[self._space.valid(layouts)]
+        times = self._scales[scale].makespans.times
+        makespan_s = self._scales[scale].feasible_makespan_s(layouts)
+        rows, objective = rank(self._model, self._request, times, layouts, makespan_s)
+        for row in rows:
+            layout = tuple(layouts[row].tolist())
+            yield Candidate(float(objective[row]), float(makespan_s[row]), times.nodes, layout)
+
+    def _push_without(self, box: Box, cells: Cells, kept: BoolArray) -> None:
+        """Push the rest of a box: what is not among ``kept`` in this stage first, or in that."""
         tiers = box.tiers
         for at, stage in enumerate(cells.stages):
-            rest = tiers.copy()
-            rest[stage, best.layout[stage]] = False
-            self._push_part(box, cells, at, rest)
-            tiers = _only(tiers, stage, best.layout[stage])
+            left = tiers[stage] & ~kept[stage]
+            if left.any():
+                part, tiers = tiers.copy(), tiers.copy()
+                part[stage], tiers[stage] = left, kept[stage]
+                self._push_box(cells.least_of(at, part), Box(box.scale, part))
 
-    def _push_part(self, box: _Box, cells: _Cells, at: int, tiers: BoolArray) -> None:
-        """Push ``tiers`` out of a box; what they leave of the stage at ``at`` raises their bound."""
-        left = tiers[cells.stages[at]]
-        if not left.any():
-            return
-        objective, makespan_s = cells.least
-        bound = Candidate(
-            max(objective, float(cells.objective[at, left].min())),
-            max(makespan_s, float(cells.makespan_s[at, left].min())),
-            self._model.nodes[box.scale],
-            tuple(tiers.argmax(axis=1).tolist()),
-        )
-        self._push(bound, _Box(box.scale, tiers))
+    def _push_box(self, least: tuple[float, float], box: Box) -> None:
+        self._push(Candidate(*least, self._model.nodes[box.scale], box.first), box)
 
-    def _push(self, bound: Candidate, content: _Box | _Leaves) -> None:
+    def _push(self, bound: Candidate, content: Box | _Leaves) -> None:
         heapq.heappush(self._entries, _Entry(bound, next(self._numbers), content))
 
     def _push_leaves(self, candidates: Iterator[Candidate]) -> None:
         first = next(candidates, None)
         if first is not None:
             self._push(first, _Leaves(candidates))
-
-
-def _only(tiers: BoolArray, stage: int, tier: int) -> BoolArray:
-    """Return the tiers with one stage on one of them."""
-    fixed = tiers.copy()
-    fixed[stage] = False
-    fixed[stage, tier] = True
-    return fixed
-
-
-def _most_telling(cells: _Cells) -> int:
-    """Return the position of the stage whose tiers raise the bound most, the first declared on ties."""
-    least = cells.least[0]
-    allowed = np.isfinite(cells.objective)
-    # A tier that is impossible, or far too long, tells no more than one that doubles the bound.
-    raised = np.where(allowed, np.minimum(cells.objective - least, least), 0.0)
-    choices = allowed.sum(axis=1)
-    return int(np.argmax(np.where(choices > 1, raised.sum(axis=1) / choices, -1.0)))
-
-
-def _layouts(tiers: BoolArray) -> Layouts:
-    """Return every layout of a box, in the order of the space."""
-    choices = [np.flatnonzero(row).astype(np.int8) for row in tiers]
-    grid = np.indices([len(choice) for choice in choices]).reshape(len(choices), -1)
-    columns = [choice[at] for choice, at in zip(choices, grid, strict=True)]
-    return np.ascontiguousarray(np.stack(columns, axis=1))
