@@ -93,6 +93,22 @@ def _about(nodes: str, scale: Mapping[str, Any]) -> Iterator[str]:
         yield f"{at_scale}: the model has no regions."
         return
     error = figure(regions["mae_held_out_s"], " s") or "unknown"
-    knee = regions.get("knee")
-    at = f"; the knee of their curve is at {knee}" if knee is not None else ""
-    yield f"{at_scale}: {regions['count']} regions, held-out error {error}{at}."
+    yield f"{at_scale}: {regions['count']} regions{_curve(regions)}, held-out error {error}."
+    of_all, of_best = (_bottleneck(regions["bottleneck"][name]) for name in ("space", "best_region"))
+    yield f"{at_scale}: configurations wait most for {of_all}, those of the fastest region for {of_best}."
+
+
+def _curve(regions: Mapping[str, Any]) -> str:
+    """Say how well other numbers of regions order: about half as many, twice as many, and the most."""
+    count, points = regions["count"], regions["curve"]
+    if not points:
+        return ""
+    wanted = (count / 2, count, count * 2, points[-1][0])
+    shown = {min(points, key=lambda point: abs(point[0] - size))[0]: None for size in wanted}
+    reached = {size: concordance for size, concordance, _ in points}
+    words = ", ".join(f"{size} reach {reached[size]:.3f}" for size in shown)
+    return f" ({'the knee of their curve: ' if regions['knee'] else ''}{words})"
+
+
+def _bottleneck(found: Mapping[str, Any]) -> str:
+    return f"{found['part'].replace('_io', ' I/O')} ({found['share']:.0%})"

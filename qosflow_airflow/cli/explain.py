@@ -75,7 +75,9 @@ def explanation_lines(found: Found) -> Iterator[str]:
     about = found.get("nearest") if found["status"] == "infeasible" else found
     if about and about.get("makespan_s") is not None:
         if found["status"] == "infeasible":
-            yield from _section("The nearest configuration", [_words(about)])
+            yield from _section(
+                "The nearest configuration", [f"{_configuration(about)}: {about['makespan_s']:.1f} s"]
+            )
         yield from _section("Rule", [about["region"]["rule"]] if about.get("region") else [])
         yield from _section("Where the time goes", _breakdown(about))
         yield from _section("Stages", _stages(about))
@@ -87,7 +89,7 @@ def explanation_lines(found: Found) -> Iterator[str]:
         others = ["none within 5 % of the best"]
     yield from _section("Alternatives", others)
     yield from _section("Trade-offs", _trade_offs(found.get("pareto")))
-    yield from _section("What would help", [repair["words"] for repair in found.get("repairs") or []])
+    yield from _section("What would help", map(_repair, found.get("repairs") or []))
 
 
 def _section(title: str, lines: Any) -> Iterator[str]:
@@ -102,10 +104,14 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
     return table(rows).splitlines() if len(rows) > 1 else []
 
 
-def _words(found: Found) -> str:
+def _configuration(found: Found) -> str:
     from qosflow_airflow.core.explain import configuration_in_words
 
-    return f"{configuration_in_words(found['configuration'])}: {found['makespan_s']:.1f} s"
+    return configuration_in_words(found["configuration"])
+
+
+def _repair(repair: Found) -> str:
+    return f"{repair['words']}: {repair['makespan_s']:.1f} s, {_configuration(repair)}"
 
 
 def _breakdown(found: Found) -> list[str]:
@@ -162,8 +168,8 @@ def _alternatives(found: Found) -> list[str]:
     for other in found.get("alternatives") or []:
         known = found.get("makespan_s") is not None
         difference = f"{other['makespan_s'] - found['makespan_s']:+.1f} s" if known else ""
-        seconds, _, words = f"{other['makespan_s']:.1f} s", "", _words(other).rpartition(":")[0]
-        rows.append((seconds, difference, f"{other['node_hours']:.3f}", words))
+        seconds, hours = f"{other['makespan_s']:.1f} s", f"{other['node_hours']:.3f}"
+        rows.append((seconds, difference, hours, _configuration(other)))
     return _table(rows)
 
 
@@ -174,6 +180,6 @@ def _trade_offs(front: Found | None) -> list[str]:
     rows: list[tuple[str, ...]] = [("makespan", "node-hours", *(["cost"] if priced else []), "configuration")]
     for point in front["points"]:
         cost = [f"{point['cost']:.4g}"] if priced and point.get("cost") is not None else [""] * priced
-        words = _words(point).rpartition(":")[0] + (" (the knee)" if point.get("knee") else "")
+        words = _configuration(point) + (" (the knee)" if point.get("knee") else "")
         rows.append((f"{point['makespan_s']:.1f} s", f"{point['node_hours']:.3f}", *cost, words))
     return _table(rows)

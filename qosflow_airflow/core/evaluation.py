@@ -77,17 +77,22 @@ def _regions(model: Model, costs: SpaceCosts) -> dict[str, Any] | None:
     scale = model.scale(costs.nodes)
     if scale.regions is None or not costs.measured.any():
         return None
-    quality = dict(scale.quality.get("regions", {}))
     medians = np.array([region.median_s for region in scale.regions.regions])
     score = medians[costs.region]
     pairs = np.count_nonzero(costs.measured) > 1
     return {
-        **quality,
         "count": scale.regions.count,
         "concordance_held_out": scale.regions.concordance_held_out,
         "concordance_published": published_concordance(score, costs.makespan_s) if pairs else None,
         "mae_held_out_s": scale.regions.mae_held_out_s,
         "separation": scale.regions.separation,
+        "curve": [list(point) for point in scale.regions.curve],
+        # A build that names no number takes the knee.
+        "knee": scale.regions.count if scale.regions.curve and not model.options.get("regions") else None,
+        "bottleneck": {
+            "space": scale.regions.bottleneck.to_json(),
+            "best_region": scale.regions.regions[0].bottleneck.to_json(),
+        },
         "first_choice": first_choice(model, costs, score),
     }
 

@@ -122,9 +122,10 @@ def totals(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 def signature(model: Model, nodes: int, region_id: int = 0) -> dict[str, Any]:
     """Return the workflow's DAG with what one region (by default the fastest) asks of each stage.
 
-    Per stage its place (:mod:`~qosflow_airflow.core.dag_layout`), ``tiers``, ``anywhere`` (any tier will do),
-    ``role``, and ``path_share``, the share of the region's configurations with it on their critical path.
-    Each of ``edges`` leads from ``producer`` to ``consumer`` through the places ``via``.
+    Per stage its place (:mod:`~qosflow_airflow.core.dag_layout`), ``share`` (of the region's configurations
+    on each tier), ``anywhere`` (on every tier that it can take), ``role``, and ``path_share``, the share of
+    the region's configurations with it on their critical path. Each of ``edges``
+    leads from ``producer`` to ``consumer`` through the places ``via``.
 
     Raises
     ------
@@ -154,7 +155,7 @@ def signature(model: Model, nodes: int, region_id: int = 0) -> dict[str, Any]:
                 "tasks": stage.tasks,
                 "column": drawn.places[stage.name].column,
                 "row": drawn.places[stage.name].row,
-                "tiers": list(region.stages[stage.name].tiers),
+                "share": dict(region.stages[stage.name].share),
                 "anywhere": region.stages[stage.name].anywhere,
                 "role": region.stages[stage.name].role,
                 "path_share": region.stages[stage.name].path_share,

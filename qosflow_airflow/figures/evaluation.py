@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,8 +21,9 @@ def draw_evaluation(found: Mapping[str, Any]) -> Figure:
     """Draw what :func:`~qosflow_airflow.core.evaluation.evaluate_model` found: concordance and regret."""
     scales = found["scales"]
     words = f"{found['workflow']}: how well orderings order, and what their first choices take"
-    figure = new_figure(max(7.2, 1.6 * len(scales) + 3.0), 3.9, words)
-    left, right = figure.subplots(1, 2)
+    figure = new_figure(max(10.5, 2.4 * len(scales) + 3.0), 3.9, words)
+    curves = {nodes: scale["regions"]["curve"] for nodes, scale in scales.items() if _has_curve(scale)}
+    left, right, *more = figure.subplots(1, 3 if curves else 2)
     for number, (name, entries) in enumerate(_by_ordering(scales)):
         colour, marker = ORDERINGS[name]
         at = np.arange(len(scales)) + (number - (len(ORDERINGS) - 1) / 2) * APART
@@ -39,9 +41,33 @@ def draw_evaluation(found: Mapping[str, Any]) -> Figure:
     right.set_ylabel("makespan of the first choice\n/ makespan of the best")
     for axes in (left, right):
         _node_axis(axes, list(scales))
+    for axes in more:
+        _draw_curves(axes, curves, scales)
     legend_above(left, columns=4)
     figure.suptitle(words, x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def _has_curve(scale: Mapping[str, Any]) -> bool:
+    return bool(scale["regions"] and len(scale["regions"]["curve"]) > 1)
+
+
+def _draw_curves(axes: Axes, curves: Mapping[str, list[list[float]]], scales: Mapping[str, Any]) -> None:
+    """Draw concordance by the number of regions, a line per scale, with a marker at the number taken."""
+    shades = colormaps["viridis"](np.linspace(0.0, 0.8, len(curves)))
+    for number, (nodes, curve) in enumerate(curves.items()):
+        sizes, concordances, _ = zip(*curve, strict=True)
+        label = f"{nodes} node{'' if nodes == '1' else 's'}"
+        dashes = ("-", "--", "-.", ":")[number % 4]
+        axes.plot(sizes, concordances, dashes, color=shades[number], linewidth=1.3, label=label)
+        taken = scales[nodes]["regions"]["count"]
+        reached = max((size, value) for size, value in zip(sizes, concordances, strict=True) if size <= taken)
+        axes.plot(*reached, "o", color=shades[number], markersize=6)
+    axes.set_xlabel("number of regions\n(marked: that of the model)")
+    axes.set_ylabel("concordance, held out")
+    axes.set_ylim(top=1.0)
+    axes.set_xlim(left=0)
+    axes.legend(loc="lower right")
 
 
 def _by_ordering(scales: Mapping[str, Any]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:

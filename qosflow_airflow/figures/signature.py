@@ -23,6 +23,8 @@ COLUMN, ROW = 2.25, 1.15
 LARGEST_IN = 60.0
 """Larger figures are scaled down to this."""
 LONGEST_NAME = 24
+CHARACTER = 0.068
+"""What a letter in a bar takes, inches."""
 LINE = "#777777"
 BORDERS: dict[str, dict[str, Any]] = {
     "critical": {"linewidth": 2.4, "linestyle": "-", "edgecolor": "#D55E00"},
@@ -100,28 +102,25 @@ def _box(axes: Axes, stage: Mapping[str, Any], at: tuple[float, float], tier_nam
 
 
 def _chips(axes: Axes, stage: Mapping[str, Any], at: tuple[float, float], tier_names: list[str]) -> None:
-    """Draw a chip per tier that the stage takes in the region; one grey chip where it takes all."""
-    room, high = WIDTH - 0.2, 0.21
-    chips = (
-        [("all tiers", "#e6e6e6")]
-        if stage["anywhere"]
-        else [(tier, TIERS[tier_names.index(tier) % len(TIERS)]) for tier in stage["tiers"]]
-    )
-    wide = room / len(chips)
-    for number, (words, colour) in enumerate(chips):
-        left = at[0] + number * wide
+    """Draw a bar of the tiers that the stage takes in the region, each as wide as its share."""
+    left, high = at[0], 0.21
+    for tier, share in stage["share"].items():
+        wide = share * (WIDTH - 0.2)
+        if not wide:
+            continue
+        colour = TIERS[tier_names.index(tier) % len(TIERS)]
         axes.add_patch(
             Rectangle((left, at[1]), wide, high, facecolor=colour, edgecolor="white", linewidth=0.8, zorder=3)
         )
-        fits = max(1, int(wide / 0.062))
-        shown = words if len(words) <= fits else words[: max(1, fits - 1)] + "…"
+        fits = int(wide / CHARACTER)
         axes.text(
             left + wide / 2,
             at[1] + high / 2,
-            shown,
+            tier if len(tier) <= fits else f"{tier[: fits - 1]}…" if fits > 2 else "",
             ha="center",
             va="center",
             fontsize=7,
             color=readable_on(colour),
             zorder=4,
         )
+        left += wide

@@ -117,24 +117,29 @@ def test_the_text_has_the_table_and_says_what_its_figures_mean(
     assert " ".join(lines[0].split()) == heading
     assert [line.split()[:2] for line in lines[1:9]] == [[n, name] for n in ("2", "4") for name in ORDERINGS]
     assert any(line.startswith("2 nodes: 27 configurations: best ") for line in lines)
-    assert any("regions, held-out error" in line for line in lines)
+    assert any(" regions (the knee of their curve: " in line for line in lines)
     assert any(line.startswith("published: for comparison only") for line in lines)
 
 
-def test_the_knee_of_the_curve_is_shown_where_a_model_has_one(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("asked", [None, 3])
+def test_the_curve_of_regions_is_shown_and_its_knee_where_it_was_taken(
+    asked: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = read_model_folder(folder)
-    scale = model.scale(2)
-    curve = [[1, 0.5, 9.0], [3, 0.8, 4.0], [9, 0.9, 3.0]]
-    quality = {**scale.quality, "regions": {**scale.quality["regions"], "curve": curve, "knee": 3}}
-    changed = Model(
-        model.workflow, model.catalog, model.rules, (ScaleModel(2, scale.times, scale.regions, quality),)
-    )
-    write_model_folder(tmp_path / "model", changed, [])
-    assert evaluated(tmp_path / "model", capsys)["scales"]["2"]["regions"]["curve"] == curve
+    options = BuildOptions(scales=(2,), regions=asked)
+    pipeline.build_folder(write_bundle(tmp_path / "line"), options, tmp_path / "model")
+    regions = evaluated(tmp_path / "model", capsys)["scales"]["2"]["regions"]
+    sizes, concordances, _ = zip(*regions["curve"], strict=True)
+    assert list(sizes) == sorted(sizes)
+    assert regions["concordance_held_out"] in concordances
+    assert regions["knee"] == (regions["count"] if asked is None else None)
     assert main(["evaluate", "--model", str(tmp_path / "model")]) == OK
-    assert "the knee of their curve is at 3." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert ("the knee of their curve" in said) == (asked is None)
+    assert f"{sizes[-1]} reach {concordances[-1]:.3f}" in said
+    assert (
+        f"configurations wait most for {regions['bottleneck']['space']['part'].replace('_io', ' I/O')}"
+        in said
+    )
 
 
 def test_where_nothing_is_measured_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
