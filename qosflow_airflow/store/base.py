@@ -116,6 +116,15 @@ class OutcomeRecord:
     created_at: datetime
 
 
+@dataclass(frozen=True)
+class ReportCard:
+    """How well the predictions of a model version held in runs. It never changes."""
+
+    model_id: str
+    report: JsonObject
+    created_at: datetime
+
+
 class Store(ABC):
     """Where workflows, builds, models, recommendations and outcomes are kept.
 
@@ -124,12 +133,12 @@ class Store(ABC):
     - **Values.** Whatever goes in or comes out is a copy: changing a returned ``dict`` changes nothing that
       is stored. Timestamps are timezone-aware, in UTC. Identifiers are UUIDs as text; text that is no UUID
       names nothing, so it is :class:`NotFoundError`.
-    - **JSON.** Objects (``options``, ``summary``, ``request``, ``answer``, ``outcome``) must be plain JSON
-      and come back equal, with no promise about the order of keys. NaN and infinity are refused: what is
-      unknown is ``None``. So are whole numbers beyond 64 bits, keys that are not text, and the characters
+    - **JSON.** Objects (``options``, ``summary``, ``request``, ``answer``, ``outcome``, ``report``) must be
+      plain JSON and come back equal, with no promise about the order of keys. NaN and infinity are refused:
+      what is unknown is ``None``. So are whole numbers beyond 64 bits, keys that are not text, and the characters
       Postgres cannot keep (NUL, lone surrogates).
-    - **The past stays.** A model version and its parts, a recommendation and an outcome are never changed or
-      removed. Versions of a workflow are numbered 1, 2, 3, … without holes or duplicates.
+    - **The past stays.** A model version and its parts, a recommendation, an outcome and a report card are
+      never changed or removed. Versions of a workflow are numbered 1, 2, 3, … without holes or duplicates.
     - **Calls are whole.** Each call happens entirely or not at all, whatever breaks in between. Calls may
       come from several threads and processes at once.
     - **Listings are bounded.** ``limit`` is 1 to :data:`MAX_ROWS`.
@@ -236,6 +245,14 @@ class Store(ABC):
     @abstractmethod
     def model_parts(self, model_id: str, limit: int = MAX_ROWS) -> tuple[Part, ...]:
         """Return the parts of a model version by kind and scale."""
+
+    @abstractmethod
+    def add_report_card(self, model_id: str, report: Mapping[str, Any]) -> ReportCard:
+        """Keep how well a model's predictions held in runs. A model may have several report cards."""
+
+    @abstractmethod
+    def report_cards(self, model_id: str, limit: int = 50) -> tuple[ReportCard, ...]:
+        """Return the report cards of a model version, the last one added first."""
 
     # Recommendations and outcomes
 

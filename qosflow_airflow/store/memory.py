@@ -23,6 +23,7 @@ from qosflow_airflow.store.base import (
     PartKey,
     RecommendationRecord,
     RegisteredWorkflow,
+    ReportCard,
     Store,
 )
 from qosflow_airflow.store.payload import checked_text, decode, encode
@@ -84,6 +85,7 @@ class MemoryStore(Store):
         self._model_of_build: dict[str, str] = {}
         self._recommendations: dict[str, RecommendationRecord] = {}
         self._outcomes: list[tuple[str, str, datetime]] = []
+        self._report_cards: list[tuple[str, str, datetime]] = []
 
     # Workflows
 
@@ -245,6 +247,20 @@ class MemoryStore(Store):
         checks.checked_limit(limit)
         with self._open():
             return _listed(self._model_state(model_id).parts, limit)
+
+    def add_report_card(self, model_id: str, report: Mapping[str, Any]) -> ReportCard:
+        text = encode(report, "report")
+        with self._open():
+            identifier = self._model_state(model_id).model_id
+            self._report_cards.append((identifier, text, datetime.now(UTC)))
+            return self.report_cards(identifier, limit=1)[0]
+
+    def report_cards(self, model_id: str, limit: int = 50) -> tuple[ReportCard, ...]:
+        checks.checked_limit(limit)
+        with self._open():
+            identifier = self._model_state(model_id).model_id
+            found = [entry for entry in reversed(self._report_cards) if entry[0] == identifier]
+            return tuple(ReportCard(owner, decode(text), at) for owner, text, at in found[:limit])
 
     # Recommendations and outcomes
 

@@ -20,6 +20,7 @@ from qosflow_airflow.store.base import (
     Part,
     RecommendationRecord,
     RegisteredWorkflow,
+    ReportCard,
     Store,
 )
 from qosflow_airflow.store.connections import Database, Row, row, rows
@@ -233,6 +234,20 @@ class PostgresStore(Store):
                 Part(**found) for found in rows(cursor, "model_parts", model_id=model_id, limit=limit)
             )
 
+    def add_report_card(self, model_id: str, report: Mapping[str, Any]) -> ReportCard:
+        model_id = checks.checked_id(model_id, "model")
+        added = self._rows("add_report_card", model_id=model_id, report=encode(report, "report"))
+        if not added:
+            raise checks.no_such("model", model_id)
+        return _report_card(added[0])
+
+    def report_cards(self, model_id: str, limit: int = 50) -> tuple[ReportCard, ...]:
+        checks.checked_limit(limit)
+        with self._pool.transaction() as cursor:
+            model_id = _model_version(cursor, model_id).model_id
+            found = rows(cursor, "report_cards", model_id=model_id, limit=limit)
+        return tuple(map(_report_card, found))
+
     # Recommendations and outcomes
 
     def add_recommendation(self, record: RecommendationRecord) -> RecommendationRecord:
@@ -321,6 +336,10 @@ def _recommendation(cursor: extensions.cursor, recommendation_id: str) -> Recomm
 
 def _model(found: Row) -> ModelVersion:
     return ModelVersion(**_decoded(found, "inputs", "options", "summary"))
+
+
+def _report_card(found: Row) -> ReportCard:
+    return ReportCard(**_decoded(found, "report"))
 
 
 def _record(found: Row) -> RecommendationRecord:

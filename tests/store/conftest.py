@@ -19,7 +19,10 @@ PARTS = {
     ("configurations", "10"): b"ten nodes",
     ("regions", None): b"{}",
 }
-TABLES = ("outcomes", "recommendations", "model_parts", "models", "build_parts", "builds", "workflows")
+TABLES = (
+    *("report_cards", "outcomes", "recommendations", "model_parts", "models"),
+    *("build_parts", "builds", "workflows"),
+)
 DIGEST = "0123456789abcdef" * 4
 
 OpenStore = Callable[..., PostgresStore]

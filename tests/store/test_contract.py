@@ -187,6 +187,8 @@ def test_what_is_no_identifier_is_not_found(store: Store, identifier: str) -> No
         lambda model_id: store.model_part(model_id, "regions"),
         lambda model_id: store.add_recommendation(RecommendationRecord(model_id, "w", {}, {}, "feasible")),
         store.recommendation,
+        store.report_cards,
+        lambda model_id: store.add_report_card(model_id, {}),
         store.outcomes,
         lambda recommendation_id: store.add_outcome(recommendation_id, {}),
     ):
@@ -382,6 +384,22 @@ def test_a_recommendation_without_outcomes_has_none(store: Store, new_recommenda
     assert store.outcomes(new_recommendation(store).recommendation_id) == ()
 
 
+def test_report_cards_are_read_newest_first(store: Store, new_model) -> None:
+    mine, other = new_model(store), new_model(store)
+    assert store.report_cards(mine.model_id) == ()
+    for concordance in (0.91, 0.97):
+        added = store.add_report_card(mine.model_id, {"concordance": concordance})
+        assert added.model_id == mine.model_id
+        assert added.created_at.utcoffset() == timedelta(0)
+    store.add_report_card(other.model_id, {"concordance": None})
+    cards = store.report_cards(mine.model_id)
+    assert [card.report["concordance"] for card in cards] == [0.97, 0.91]
+    assert cards[0] == added
+    assert store.report_cards(mine.model_id, limit=1) == cards[:1]
+    cards[0].report.clear()
+    assert store.report_cards(mine.model_id)[0].report == {"concordance": 0.97}
+
+
 def test_what_is_stored_is_a_copy(store: Store, new_build) -> None:
     options = {"scales": [2, 5]}
     store.register_workflow("genome", "/bundles/genome")
@@ -422,6 +440,7 @@ def test_listings_are_bounded(store: Store, new_recommendation, limit: int) -> N
         lambda: store.model_parts(record.model_id, limit),
         lambda: store.recommendations(limit=limit),
         lambda: store.outcomes(record.recommendation_id, limit),
+        lambda: store.report_cards(record.model_id, limit),
     ):
         with pytest.raises(StoreError, match="limit is"):
             call()
@@ -442,11 +461,13 @@ def test_what_is_unknown_is_null_not_nan(store: Store, new_recommendation, new_b
         (lambda: store.create_build("genome", payload, {}), "options"),
         (lambda: store.publish(build_id, payload, [("regions", None)], qosflow_version="1"), "summary"),
         (lambda: store.add_outcome(record.recommendation_id, payload), "outcome"),
+        (lambda: store.add_report_card(record.model_id, payload), "report"),
     ):
         with pytest.raises(StoreError, match=rf"{name}\.stages\[1\]\.seconds is .*None"):
             call()
     assert store.build(build_id).model_id is None
     assert store.outcomes(record.recommendation_id) == ()
+    assert store.report_cards(record.model_id) == ()
 
 
 def test_threads_may_share_a_store(store: Store, new_build) -> None:

@@ -305,18 +305,20 @@ def test_a_read_only_server_is_named(url: str) -> None:
 # Rows that never change
 
 
-@pytest.mark.parametrize("table", ["models", "model_parts", "recommendations", "outcomes"])
+@pytest.mark.parametrize("table", ["models", "model_parts", "recommendations", "outcomes", "report_cards"])
 @pytest.mark.parametrize(
     "change", ["update qosflow.{0} set {1}", "delete from qosflow.{0}", "truncate qosflow.{0} cascade"]
 )
 def test_the_past_cannot_be_changed(postgres, raw, new_recommendation, table: str, change: str) -> None:
     record = new_recommendation(postgres)
     postgres.add_outcome(record.recommendation_id, {"measured_s": 1.0})
+    postgres.add_report_card(record.model_id, {"concordance": 1.0})
     column = {
         "models": "summary = '{}'",
         "model_parts": "content = ''",
         "recommendations": "answer = '{}'",
         "outcomes": "outcome = '{}'",
+        "report_cards": "report = '{}'",
     }[table]
     with raw.cursor() as cursor, pytest.raises(errors.RestrictViolation, match=r"never change: \w+ refused"):
         cursor.execute(change.format(table, column))
@@ -324,6 +326,7 @@ def test_the_past_cannot_be_changed(postgres, raw, new_recommendation, table: st
     assert postgres.recommendation(record.recommendation_id) == record
     assert postgres.model_part(record.model_id, "regions") == b"{}"
     assert postgres.outcomes(record.recommendation_id)[0].outcome == {"measured_s": 1.0}
+    assert postgres.report_cards(record.model_id)[0].report == {"concordance": 1.0}
 
 
 def test_no_part_is_added_to_a_published_model(postgres, raw, new_model) -> None:
@@ -359,6 +362,7 @@ def test_a_workflow_with_models_cannot_be_removed(postgres, raw, new_model) -> N
         ("recommendations", {"workflow": "genome", "limit": 50, "offset": 0}),
         ("recommendations", {"workflow": None, "limit": 50, "offset": 0}),
         ("outcomes", {"recommendation_id": "00000000-0000-0000-0000-000000000000", "limit": 50}),
+        ("report_cards", {"model_id": "00000000-0000-0000-0000-000000000000", "limit": 50}),
     ],
 )
 def test_the_newest_rows_are_found_by_an_index(raw, query: str, parameters: dict) -> None:

@@ -175,3 +175,13 @@ returning recommendation_id::text, outcome::text, created_at;
 select recommendation_id::text, outcome::text, created_at
 from qosflow.outcomes where outcomes.recommendation_id = %(recommendation_id)s
 order by outcome_id desc limit %(limit)s;
+
+-- name: add_report_card
+insert into qosflow.report_cards (model_id, report)
+select model_id, %(report)s::jsonb from qosflow.models where model_id = %(model_id)s
+returning model_id::text, report::text, created_at;
+
+-- name: report_cards
+select model_id::text, report::text, created_at
+from qosflow.report_cards where report_cards.model_id = %(model_id)s
+order by report_id desc limit %(limit)s;

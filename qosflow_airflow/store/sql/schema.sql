@@ -102,6 +102,15 @@ create table qosflow.outcomes (
 comment on table qosflow.outcomes is 'Measured runs that followed a recommendation. Rows never change.';
 create index outcomes_recommendation on qosflow.outcomes (recommendation_id, outcome_id);
 
+create table qosflow.report_cards (
+    report_id bigint generated always as identity primary key,
+    model_id uuid not null references qosflow.models (model_id),
+    report jsonb not null check (jsonb_typeof(report) = 'object'),
+    created_at timestamptz not null default clock_timestamp()
+);
+comment on table qosflow.report_cards is 'How well the predictions of model versions held in runs. Rows never change.';
+create index report_cards_model on qosflow.report_cards (model_id, report_id);
+
 create function qosflow.refuse_change() returns trigger language plpgsql as $$
 begin
     raise exception 'rows of qosflow.% never change: % refused', tg_table_name, lower(tg_op)
@@ -144,4 +153,9 @@ create trigger refuse_truncate before truncate on qosflow.recommendations
 create trigger refuse_change before update or delete on qosflow.outcomes
     for each row execute function qosflow.refuse_change();
 create trigger refuse_truncate before truncate on qosflow.outcomes
+    for each statement execute function qosflow.refuse_change();
+
+create trigger refuse_change before update or delete on qosflow.report_cards
+    for each row execute function qosflow.refuse_change();
+create trigger refuse_truncate before truncate on qosflow.report_cards
     for each statement execute function qosflow.refuse_change();
