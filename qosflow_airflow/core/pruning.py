@@ -20,6 +20,7 @@ from qosflow_airflow.core.transfer import FloatArray, IntArray
 BoolArray = NDArray[np.bool_]
 Features = NDArray[np.float32]
 """Rows x features, 0 or 1; single precision is what scikit-learn computes with."""
+INFINITE = float("inf")
 
 
 class RegressionTree(NamedTuple):
@@ -104,6 +105,12 @@ class PrunedTree:
         """The price at which each split goes, the last one first."""
         return np.sort(self.leaf_from[self.tree.splits])[::-1]
 
+    @cached_property
+    def _parent_leaf_from(self) -> FloatArray:
+        """The price from which each node's parent is a leaf, infinite for the root."""
+        parent = self.tree.parent
+        return np.where(parent < 0, INFINITE, self.leaf_from[parent])
+
     def alpha_of(self, most: int) -> float:
         """Return the lowest price at which the tree has at most ``most`` leaves."""
         return float(self._prices[most - 1]) if most <= len(self._prices) else 0.0
@@ -118,9 +125,7 @@ class PrunedTree:
 
     def leaves(self, alpha: float) -> IntArray:
         """Return the nodes that are leaves at a price."""
-        parent = self.tree.parent
-        below_split = (parent < 0) | (self.leaf_from[parent] > alpha)
-        return np.flatnonzero(below_split & (self.leaf_from <= alpha))
+        return np.flatnonzero((self._parent_leaf_from > alpha) & (self.leaf_from <= alpha))
 
     def leaf_of(self, paths: IntArray, alpha: float) -> IntArray:
         """Return the leaf that each row falls into at a price."""
@@ -134,46 +139,49 @@ def prune(tree: RegressionTree, cost: FloatArray) -> PrunedTree:
 
 
 class _WeakestLinks:
-    """Pruning under way: per node, leaves and cost of what is left of its subtree, and its price per leaf."""
+    """Pruning under way: per node, leaves and cost of what is left of its subtree, and its price per leaf.
+
+    Lists, not arrays: one node after the other is looked at.
+    """
 
     def __init__(self, tree: RegressionTree, cost: FloatArray) -> None:
         self.tree = tree
-        self.cost = cost
-        self.parent = tree.parent
-        self.leaves = np.ones(tree.size)
-        self.subtree_cost = cost.astype(np.float64)
-        for node in tree.splits[::-1]:
-            left, right = tree.left[node], tree.right[node]
+        self.left, self.right = tree.left.tolist(), tree.right.tolist()
+        self.parent: list[int] = tree.parent.tolist()
+        self.cost: list[float] = cost.tolist()
+        self.subtree_cost = list(self.cost)
+        self.leaves = [1] * tree.size
+        self.link = [INFINITE] * tree.size
+        for node in tree.splits[::-1].tolist():
+            left, right = self.left[node], self.right[node]
             self.leaves[node] = self.leaves[left] + self.leaves[right]
             self.subtree_cost[node] = self.subtree_cost[left] + self.subtree_cost[right]
-        self.link = np.full(tree.size, np.inf)
-        splits = tree.splits
-        self.link[splits] = (cost[splits] - self.subtree_cost[splits]) / (self.leaves[splits] - 1)
+            self._price(node)
 
     def prune(self) -> PrunedTree:
-        leaf_from = np.where(self.tree.left >= 0, np.inf, -np.inf)
+        leaf_from = [INFINITE if left >= 0 else -INFINITE for left in self.left]
         alpha = 0.0
-        for _ in self.tree.splits:
-            node = int(np.argmin(self.link))
-            if self.link[node] == np.inf:
-                break
+        while (link := min(self.link)) < INFINITE:
             # Rounding may make a later link a hair cheaper than an earlier one.
-            alpha = max(alpha, float(self.link[node]))
-            self._collapse(node, alpha, leaf_from)
-        return PrunedTree(self.tree, leaf_from)
+            alpha = max(alpha, link)
+            self._collapse(self.link.index(link), alpha, leaf_from)
+        return PrunedTree(self.tree, np.array(leaf_from))
 
-    def _collapse(self, node: int, alpha: float, leaf_from: FloatArray) -> None:
+    def _price(self, node: int) -> None:
+        self.link[node] = (self.cost[node] - self.subtree_cost[node]) / (self.leaves[node] - 1)
+
+    def _collapse(self, node: int, alpha: float, leaf_from: list[float]) -> None:
         waiting = [node]
         while waiting:
             below = waiting.pop()
-            if leaf_from[below] == np.inf:
-                leaf_from[below], self.link[below] = alpha, np.inf
-                waiting += [int(self.tree.left[below]), int(self.tree.right[below])]
+            if leaf_from[below] == INFINITE:
+                leaf_from[below], self.link[below] = alpha, INFINITE
+                waiting += [self.left[below], self.right[below]]
         fewer = self.leaves[node] - 1
         dearer = self.cost[node] - self.subtree_cost[node]
-        above = int(self.parent[node])
+        above = self.parent[node]
         while above >= 0:
             self.leaves[above] -= fewer
             self.subtree_cost[above] += dearer
-            self.link[above] = (self.cost[above] - self.subtree_cost[above]) / (self.leaves[above] - 1)
-            above = int(self.parent[above])
+            self._price(above)
+            above = self.parent[above]

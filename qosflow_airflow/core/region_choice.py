@@ -18,14 +18,16 @@ from qosflow_airflow.core.merging import RULES_PER_REGION
 from qosflow_airflow.core.region_trees import Grow, RegionTree, Rows, fit_tree
 from qosflow_airflow.core.transfer import FloatArray, IntArray
 
-SIZES = (*range(1, 11), 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 50, 60, 80, 100)
+SIZES = (*range(1, 11), 12, 14, 18, 24, 32, 40, 50, 60, 80, 100)
 """The numbers of regions on a curve."""
-JUDGED = (4, 6, 9, 14, 24, 40)
+JUDGED = (6, 9, 14, 24)
 """The numbers of regions by which two sets of questions are compared."""
 WORTH = 1 / 80
 """A region more must bring this share of what can be gained by ordering at all."""
 TIE = 0.005
-"""Concordances and shares closer than this are alike: fewer regions, and simpler questions, are taken."""
+"""Shares of what can be gained that are closer than this are alike: the fewer regions are taken."""
+CLEARLY = 0.002
+"""More questions must order better by so much, and by more than repeats differ, to be worth their words."""
 MOST_COMPARED = 4000
 """Layouts whose order is compared at most; a concordance is then known to about 0.002."""
 
@@ -62,12 +64,13 @@ class Point(NamedTuple):
 class Curve(NamedTuple):
     """Points by ascending number of regions; ``errors_s`` holds the mean absolute errors, folds x points.
 
-    Of ``folds`` folds one was held out at a time.
+    Of ``folds`` folds one was held out at a time. ``repeated`` are the concordances, repeats x points.
     """
 
     points: tuple[Point, ...]
     errors_s: FloatArray
     folds: int
+    repeated: FloatArray
 
     def at(self, regions: int) -> Point:
         """Return the point of the most regions that are at most ``regions``."""
@@ -100,18 +103,35 @@ def choose_tree(
     """
     if min(validation.folds, len(np.unique(rows.group))) < 2:
         return Choice(fit_tree(_asking(rows, questions[0]), grow), questions[0], 1, None)
-    best, asked = -np.inf, questions[0]
-    for count in questions if len(questions) > 1 else ():
-        judged = held_out_curve(_asking(rows, count), grow, JUDGED, validation, rules_per_region)
-        quality = float(np.mean([point.concordance for point in judged.points]))
-        if quality > best + TIE:
-            best, asked = quality, count
+    asked = _clearly_best(rows, grow, validation, questions, rules_per_region)
     rows = _asking(rows, asked)
     tree = fit_tree(rows, grow)
     sizes = sizes_up_to(regions or max_regions, len(tree.pruned.leaves(0.0)))
     # Fresh folds: those of the choice would flatter what was chosen by them.
     curve = held_out_curve(rows, grow, sizes, validation.fresh(), rules_per_region)
     return Choice(tree, asked, regions or knee(curve), curve)
+
+
+def _clearly_best(
+    rows: Rows, grow: Grow, validation: CrossValidation, questions: Sequence[int], rules_per_region: int
+) -> int:
+    """Return the set of questions that orders best, the plainer one unless another is clearly better."""
+    first, *others = questions
+    if not others:
+        return first
+
+    def qualities(count: int) -> FloatArray:
+        curve = held_out_curve(_asking(rows, count), grow, JUDGED, validation, rules_per_region)
+        return np.asarray(curve.repeated.mean(axis=1))
+
+    best, asked = qualities(first), first
+    for count in others:
+        found = qualities(count)
+        gained = found - best
+        doubt = gained.std(ddof=1) / np.sqrt(len(gained)) if len(gained) > 1 else 0.0
+        if gained.mean() > CLEARLY + doubt:
+            best, asked = found, count
+    return asked
 
 
 def sizes_up_to(most: int, leaves: int) -> list[int]:
@@ -138,7 +158,7 @@ def held_out_curve(
         concordances.append([concordance(column, actual_s) for column in predicted[compared].T])
     means = np.mean(concordances, axis=0).tolist(), np.mean(errors, axis=0).tolist()
     points = tuple(Point(*point) for point in zip(sizes, *means, strict=True))
-    return Curve(points, np.array(errors), int(fold.max()) + 1)
+    return Curve(points, np.array(errors), int(fold.max()) + 1, np.array(concordances))
 
 
 def knee(curve: Curve) -> int:

@@ -174,9 +174,10 @@ class _Fit:
         features = truths(questions, layouts, *self.space).astype(np.float32)
         rows = Rows(features, self.makespan_s[fitted], layout_codes(layouts, self.tiers))
         fewest = self.options.min_layouts or max(1, len(fitted) // 500)
+        state = np.random.RandomState(self.seed)  # of scikit-learn's kind, to choose among equal splits
         return choose_tree(
             rows,
-            lambda features, target: grow_tree(features, target, fewest, self.seed),
+            lambda features, target: grow_tree(features, target, fewest, state),
             self.options.cross_validation(len(fitted), self.seed),
             questions=sorted({plain, len(questions)}),
             max_regions=self.options.max_regions,

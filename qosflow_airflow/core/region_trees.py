@@ -97,13 +97,18 @@ def fit_tree(rows: Rows, grow: Grow) -> RegionTree:
     return RegionTree(prune(tree, deviation), paths, rows.makespan_s, count, total / count)
 
 
-def grow_tree(features: Features, target: FloatArray, fewest: int, seed: int) -> RegressionTree:
+def grow_tree(
+    features: Features, target: FloatArray, fewest: int, seed: int | np.random.RandomState
+) -> RegressionTree:
     """Return a full CART tree by squared error, with at least ``fewest`` rows in each leaf."""
     # Here, not above: it takes a second to import, and only a fit needs it.
+    from sklearn import config_context
     from sklearn.tree import DecisionTreeRegressor
 
-    regressor = DecisionTreeRegressor(min_samples_leaf=fewest, random_state=seed)
-    tree = regressor.fit(features, target, check_input=False).tree_
+    # Checking parameters takes as long as growing a small tree.
+    with config_context(skip_parameter_validation=True):
+        regressor = DecisionTreeRegressor(min_samples_leaf=fewest, random_state=seed)
+        tree = regressor.fit(features, target, check_input=False).tree_
     return RegressionTree(
         np.asarray(tree.children_left, dtype=np.int64),
         np.asarray(tree.children_right, dtype=np.int64),

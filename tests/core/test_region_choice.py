@@ -46,7 +46,7 @@ def curve_of(*concordances: float, errors_s: list[float] | None = None) -> Curve
     sizes = range(1, len(concordances) + 1)
     means = errors_s or [10.0 / size for size in sizes]
     points = tuple(Point(*point) for point in zip(sizes, concordances, means, strict=True))
-    return Curve(points, np.tile(means, (10, 1)), 5)
+    return Curve(points, np.tile(means, (10, 1)), 5, np.array([concordances]))
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=60), st.integers(2, 12))
