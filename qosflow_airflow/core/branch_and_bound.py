@@ -203,25 +203,45 @@ class Queue:
         stages = np.flatnonzero((tiers.sum(axis=1) > 1).any(axis=1)).tolist()
         makespan_s = self._scales[large[0].scale].bounds.cells(tiers, stages)
         self.boxes_bounded += len(large)
-        for at, box in enumerate(large):
-            self._cut_one(box, stages, makespan_s[:, :, at].T)
+        bounded = [self._bounded(box, stages, makespan_s[:, :, at].T) for at, box in enumerate(large)]
+        self._cut_bounded([each for each in bounded if each is not None])
 
-    def _cut_one(self, box: Box, stages: list[int], makespan_s: FloatArray) -> None:
-        """Cut one box by the bounds of its cells (F x T)."""
+    def _bounded(self, box: Box, stages: list[int], makespan_s: FloatArray) -> tuple[Box, Cells] | None:
+        """Return what is left of a box by the bounds of its cells (F x T seconds); ``None`` for nothing."""
         objective, within = self._limits[box.scale].of_cells(box.tiers, stages, makespan_s)
         tiers = box.tiers.copy()
         tiers[stages] = within
         tiers = self._scales[box.scale].fitting(tiers)
         if not tiers.any(axis=1).all():
-            return
+            return None
         box = Box(box.scale, tiers)
-        cells = self._with_room(box, Cells.of(tiers, stages, objective, makespan_s))
-        best = self._best_of(box, cells)
-        if best is not None:
-            self._push_leaves(iter([best]))
-            self._push_without(box, cells, single(tiers, best.layout))
+        return box, self._with_room(box, Cells.of(tiers, stages, objective, makespan_s))
+
+    def _cut_bounded(self, bounded: list[tuple[Box, Cells]]) -> None:
+        """Cut boxes of one scale, after a look at two configurations of each."""
+        if not bounded:
             return
-        kept = self._not_worse_than_known(box, cells)
+        scale = self._scales[bounded[0][0].scale]
+        firsts = []
+        for box, cells in bounded:
+            # Whatever reaches the bound takes these tiers only, and the first of them comes first.
+            reaching = scale.fitting(cells.reaching(box.tiers, cells.least[0]))
+            firsts.append(reaching.argmax(axis=1).astype(np.int8))
+        promising = [cells.promising(box.tiers) for box, cells in bounded]
+        found = self._each(bounded[0][0].scale, np.stack([*firsts, *promising]))
+        for (box, cells), first, other in zip(
+            bounded, found[: len(bounded)], found[len(bounded) :], strict=True
+        ):
+            if first is not None and first[:2] == cells.least:
+                self._push_leaves(iter([first]))
+                self._push_without(box, cells, single(box.tiers, first.layout))
+            else:
+                self._cut_one(box, cells, min((each for each in (first, other) if each), default=None))
+
+    def _cut_one(self, box: Box, cells: Cells, known: Candidate | None) -> None:
+        """Cut a box into what may be better than what is known and the rest, or by a stage's tiers."""
+        tiers, stages = box.tiers, cells.stages
+        kept = self._not_worse_than_known(box, cells, known)
         if tiers.sum() - kept.sum() >= FEWER * (tiers.sum() - len(tiers)) and kept.any(axis=1).all():
             self._push_without(box, cells, kept)
             self._push_box(cells.least, Box(box.scale, kept))
@@ -245,17 +265,8 @@ class Queue:
         at = bisect_left(steps, True, hi=len(steps) - 1, key=has_room)
         return cells._replace(least=(steps[at], cells.least[1]))
 
-    def _best_of(self, box: Box, cells: Cells) -> Candidate | None:
-        """Return the best configuration of a box where it reaches the bound, else ``None``."""
-        reaching = self._scales[box.scale].fitting(cells.reaching(box.tiers, cells.least[0]))
-        # Whatever reaches the bound takes these tiers only, and the first of them comes first.
-        row = reaching.argmax(axis=1).astype(np.int8)[None]
-        found = next(self._ranked(box.scale, row), None)
-        return found if found is not None and found[:2] == cells.least else None
-
-    def _not_worse_than_known(self, box: Box, cells: Cells) -> BoolArray:
+    def _not_worse_than_known(self, box: Box, cells: Cells, found: Candidate | None) -> BoolArray:
         """Return the tiers of what may be at least as good as the best that is known."""
-        found = next(self._ranked(box.scale, cells.promising(box.tiers)), None)
         if found is not None and box.scale not in self._looked_at:
             self._looked_at.add(box.scale)
             found = self._descend(box, found)
@@ -271,13 +282,22 @@ class Queue:
 
     def _ranked(self, scale: int, layouts: Layouts) -> Iterator[Candidate]:
         """Yield those of some layouts that meet the request, best first."""
-        layouts = layouts[self._space.valid(layouts)]
+        return (candidate for _, candidate in self._candidates(scale, layouts))
+
+    def _each(self, scale: int, layouts: Layouts) -> list[Candidate | None]:
+        """Return each layout as a candidate, ``None`` where it does not meet the request."""
+        found = dict(self._candidates(scale, layouts))
+        return [found.get(row) for row in range(len(layouts))]
+
+    def _candidates(self, scale: int, layouts: Layouts) -> Iterator[tuple[int, Candidate]]:
+        """Yield the rows that meet the request with what they are ranked by, best first."""
         times = self._scales[scale].makespans.times
         makespan_s = self._scales[scale].feasible_makespan_s(layouts)
+        makespan_s = np.where(self._space.valid(layouts), makespan_s, np.nan)
         rows, objective = rank(self._model, self._request, times, layouts, makespan_s)
         for row in rows:
             layout = tuple(layouts[row].tolist())
-            yield Candidate(float(objective[row]), float(makespan_s[row]), times.nodes, layout)
+            yield int(row), Candidate(float(objective[row]), float(makespan_s[row]), times.nodes, layout)
 
     def _push_without(self, box: Box, cells: Cells, kept: BoolArray) -> None:
         """Push the rest of a box: what is not among ``kept`` in this stage first, or in that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -50,17 +51,18 @@ class Legs(NamedTuple):
         return cls(np.zeros(shape), np.zeros(shape), none, none.copy(), np.zeros(shape, dtype=np.int8))
 
     def charge(
-        self, at: tuple[int, int, int], leg: str, table: TimeTable, copy: tuple[int, int, int]
+        self, edges: list[int], at: tuple[int, int], leg: str, table: TimeTable, copy: tuple[int, int]
     ) -> None:
-        """Charge one leg with the time of ``copy`` in ``table``."""
+        """Charge one leg of ``edges`` between the tiers ``at`` with the times of ``copy`` in ``table``."""
         seconds, tags = (
             (self.into_s, self.into_tasks_per_node)
             if leg == "in"
             else (self.out_of_s, self.out_of_tasks_per_node)
         )
-        seconds[at] = table.seconds[copy]
-        tags[at] = table.tasks_per_node[copy]
-        self.provenance[at] = max(self.provenance[at], table.provenance[copy])
+        there, from_table = (edges, *at), (edges, *copy)
+        seconds[there] = table.seconds[from_table]
+        tags[there] = table.tasks_per_node[from_table]
+        self.provenance[there] = np.maximum(self.provenance[there], table.provenance[from_table])
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,24 @@ class ChargedTimes:
         """The copies that are charged, per edge and pair of tiers."""
         tiers = len(self.catalog.tiers)
         legs = Legs.free((len(self.times.edges), tiers, tiers))
+        alike: dict[tuple[bool, ...], list[int]] = {}
         for e, edge in enumerate(self.times.edges):
-            for a in range(tiers):
-                for b in range(tiers):
-                    for leg, (source, destination) in self.charged_legs(edge, a, b):
-                        table = self.times.stage_in if leg == "in" else self.times.stage_out
-                        legs.charge((e, a, b), leg, table, (e, source, destination))
+            alike.setdefault(self._kind(edge), []).append(e)
+        for edges in alike.values():
+            for a, b in product(range(tiers), range(tiers)):
+                for leg, copy in self.charged_legs(self.times.edges[edges[0]], a, b):
+                    table = self.times.stage_in if leg == "in" else self.times.stage_out
+                    legs.charge(edges, (a, b), leg, table, copy)
         return legs
+
+    def _kind(self, edge: Edge) -> tuple[bool, ...]:
+        """Return what decides which copies of an edge are charged."""
+        if edge.producer == INITIAL_DATA:
+            return (True, False, False, False)
+        if edge.consumer == FINAL_DATA:
+            return (False, True, self._is_flushed(edge.producer), False)
+        same_level = self.workflow.stage(edge.producer).level == self.workflow.stage(edge.consumer).level
+        return (False, False, False, same_level)
 
     def charged_legs(self, edge: Edge, source: int, destination: int) -> list[tuple[str, tuple[int, int]]]:
         """Return the copies that data of ``edge`` needs from one tier to the other, as (leg, tiers)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qosflow_airflow.core.bounds import BoolArray
 from qosflow_airflow.core.space import Layouts
@@ -60,11 +61,11 @@ class Cells(NamedTuple):
         left[self.stages] &= self.objective <= objective
         return left
 
-    def promising(self, tiers: BoolArray) -> Layouts:
-        """Return the layout (1 x S) of each stage's tier with the lowest bound."""
+    def promising(self, tiers: BoolArray) -> NDArray[np.int8]:
+        """Return the layout (S) of each stage's tier with the lowest bound."""
         layout = tiers.argmax(axis=1)
         layout[self.stages] = self.objective.argmin(axis=1)
-        return np.asarray(layout[None], dtype=np.int8)
+        return np.asarray(layout, dtype=np.int8)
 
     def least_of(self, at: int, tiers: BoolArray) -> tuple[float, float]:
         """Return the bound of a part of the box; what it leaves of the stage at ``at`` raises it."""
