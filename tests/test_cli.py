@@ -185,7 +185,7 @@ class TestRecommend:
         repairs = json.loads(said.out)["repairs"]
         assert [set(repair["changes"]) for repair in repairs] == [{"deadline_s"}]
         text = run("recommend", "--model", model, "--deadline-s", "0.001").out
-        assert f"Enough is {repairs[0]['words']}: " in text
+        assert f"\n{repairs[0]['words']}  " in text
         again = run("recommend", "--model", model, "--deadline-s", str(repairs[0]["changes"]["deadline_s"]))
         assert again.code == OK
 
@@ -194,7 +194,7 @@ class TestRecommend:
         said = run("recommend", "--model", model, *arguments)
         assert said.code == INFEASIBLE
         assert "What stands in the way: exclude = ssd, pin = split on ssd." in said.out
-        assert "Enough is split no longer pinned; or ssd no longer excluded." in said.out
+        assert "What would help: split no longer pinned; or ssd no longer excluded." in said.out
         nothing = run("recommend", "--model", model, "--allow", "disk", "--exclude", "disk")
         assert nothing.code == INFEASIBLE
         assert "disk no longer excluded" in nothing.out

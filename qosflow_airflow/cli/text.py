@@ -25,14 +25,24 @@ def answer_text(answer: Any) -> str:
         lines += ["", f"Region: {found['region']['rule']}"]
     for other in answer.get("alternatives", []):
         lines.append(f"Also {other['makespan_s']:.1f} s: {configuration_in_words(other['configuration'])}")
-    for repair in answer.get("repairs", []):
-        words = configuration_in_words(repair["configuration"])
-        lines.append(f"Enough is {repair['words']}: {repair['makespan_s']:.1f} s, {words}")
+    if helps := _repairs(answer.get("repairs", [])):
+        lines += ["", table(helps)]
     if words := answer.get("sensitivity", {}).get("words"):
         lines += ["", *words]
     if trade_offs := _trade_offs(answer.get("pareto", {})):
         lines += ["", table(trade_offs)]
     return "\n".join(lines)
+
+
+def _repairs(repairs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the rows of what would help, with their heading; none where nothing would."""
+    from qosflow_airflow.core.explain import configuration_in_words
+
+    rows = [
+        (found["words"], f"{found['makespan_s']:.1f} s", configuration_in_words(found["configuration"]))
+        for found in repairs
+    ]
+    return [("what would help", "makespan", "recommended then"), *rows] if rows else []
 
 
 def _trade_offs(front: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -100,7 +100,7 @@ def _explain_infeasible(answer: Mapping[str, Any]) -> str:
         f"Without that the best is {nearest['makespan_s']:.1f} s, on {words}.",
     ]
     if answer["repairs"]:
-        parts.append(f"Enough is {_either([repair['words'] for repair in answer['repairs']])}.")
+        parts.append(f"What would help: {_either([repair['words'] for repair in answer['repairs']])}.")
     if answer["missing"]:
         parts.append(f"What was asked for cannot be judged before it is measured{_to_measure(answer)}.")
     return " ".join(parts)

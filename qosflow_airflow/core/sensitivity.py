@@ -181,7 +181,7 @@ def _tier_words(tiers: dict[str, dict[str, Any]]) -> list[str]:
         if found["share"] >= SAID_FROM:
             other = ", and changes the answer" if found["same_answer"] is False else ""
             words.append(f"{SLOWER:.0%} slower {tier} costs {found['share']:.1%}{other}.")
-    return words
+    return words or [f"{SLOWER:.0%} slower storage costs less than {SAID_FROM:.0%}, whichever tier it is."]
 
 
 def _node_words(nodes: dict[str, dict[str, float] | None]) -> list[str]:

@@ -19,7 +19,7 @@ def answer_text(answer: Mapping[str, Any], described: Mapping[str, Any], tasks: 
         answer_table(described, tasks),
         "\n".join(answer.get("sensitivity", {}).get("words", ())),
         _trade_offs(answer.get("pareto", {}).get("points", ())),
-        "\n".join(f"Enough is {repair['words']}." for repair in answer.get("repairs", ())),
+        "\n".join(f"What would help: {repair['words']}." for repair in answer.get("repairs", ())),
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -264,7 +264,7 @@ def test_what_stands_in_the_way_is_said_with_the_nearest_configuration() -> None
     answer = recommend(tied(), QoSRequest(deadline_s=1.5)).answer
     assert answer["explanation"] == (
         "Nothing is feasible. What stands in the way: deadline_s = 1.5. "
-        "Without that the best is 2.0 s, on 4 nodes, every stage on pfs. Enough is a deadline of 2 s."
+        "Without that the best is 2.0 s, on 4 nodes, every stage on pfs. What would help: a deadline of 2 s."
     )
     assert answer["nearest"]["configuration"] == {"nodes": 4, "tiers": {"only": "pfs"}}
     assert answer["nearest"]["makespan_s"] == 2.0
