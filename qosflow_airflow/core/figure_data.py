@@ -143,8 +143,7 @@ def signature(model: Model, nodes: int, region_id: int = 0) -> dict[str, Any]:
     drawn = lay_out(model.workflow)
     return {
         "figure": "signature",
-        "title": f"{model.workflow.name} on {_nodes(nodes)}: region {region_id}, "
-        f"{region.min_s:.3g}-{region.max_s:.3g} s",
+        "title": f"{model.workflow.name} on {_nodes(nodes)}: region {region_id} of 0 to {known - 1}",
         "nodes": nodes,
         "region": region_id,
         "description": sentence(region, model.catalog, model.workflow),

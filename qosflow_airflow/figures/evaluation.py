@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qosflow_airflow.figures.style import INK, ORDERINGS, drawing, legend_above, new_figure
+from qosflow_airflow.figures.style import INK, ORDERINGS, drawing, from_zero, legend_above, new_figure
 
 APART = 0.16
 """Markers of one node count stand so far apart, in distances between node counts."""
@@ -37,7 +37,7 @@ def draw_evaluation(found: Mapping[str, Any]) -> Figure:
     left.set_ylim(0, 1.03)
     left.set_ylabel("share of pairs in the right order\n(filled: concordance, hollow: published)")
     right.axhline(1.0, color=INK, linewidth=0.9)
-    right.set_ylim(bottom=0)
+    from_zero(right)
     right.set_ylabel("makespan of the first choice\n/ makespan of the best")
     for axes in (left, right):
         _node_axis(axes, list(scales))
@@ -65,7 +65,7 @@ def _draw_curves(axes: Axes, curves: Mapping[str, list[list[float]]], scales: Ma
         axes.plot(*reached, "o", color=shades[number], markersize=6)
     axes.set_xlabel("number of regions\n(marked: that of the model)")
     axes.set_ylabel("concordance, held out")
-    axes.set_ylim(top=1.0)
+    axes.set_ylim(top=1.02)
     axes.set_xlim(left=0)
     axes.legend(loc="lower right")
 

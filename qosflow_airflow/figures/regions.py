@@ -10,7 +10,16 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qosflow_airflow.figures.style import FAINT, INK, PARTS, drawing, legend_above, new_figure, title
+from qosflow_airflow.figures.style import (
+    FAINT,
+    INK,
+    PARTS,
+    drawing,
+    from_zero,
+    legend_above,
+    new_figure,
+    title,
+)
 
 MANY_POINTS = 1000
 """From so many points on a scatter is an image inside an SVG, so that the file stays small."""
@@ -37,7 +46,7 @@ def draw_regions(data: Mapping[str, Any]) -> Figure:
     for number, region in enumerate(regions):
         _band(axes, region, data["measured"], shaded=number % 2 == 1)
     axes.set_xlim(-0.5, max(data["measured"], 1) - 0.5)
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     axes.set_xlabel(_x_label(data))
     axes.set_ylabel("makespan, s")
     title(axes, data["title"], above=18)

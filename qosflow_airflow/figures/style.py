@@ -80,6 +80,11 @@ def title(axes: Axes, words: str, above: float) -> None:
     axes.set_title(words, fontsize=10 if len(words) <= 80 else 7.5, pad=above)
 
 
+def from_zero(axes: Axes) -> None:
+    """Let the vertical axis begin at 0, with room for a marker above the largest value."""
+    axes.set_ylim(0, max(axes.dataLim.y1, 1e-9) * 1.06)
+
+
 def readable_on(colour: str) -> str:
     """Return the colour of text on ``colour``: white on dark, else the ink."""
     red, green, blue = to_rgb(colour)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from qosflow_airflow.figures.style import INK, ORDERINGS, drawing, legend_above, new_figure, title
+from qosflow_airflow.figures.style import INK, ORDERINGS, drawing, from_zero, legend_above, new_figure, title
 
-APART = 0.11
+APART = 0.16
 """Markers of one node count stand so far apart, in distances between node counts."""
+LEVEL = 0.36
+"""Half the length of the lines of best, median and worst, in the same distances."""
+
+LEVELS: tuple[tuple[str, Literal[":", "--", "-"]], ...] = (("worst", ":"), ("median", "--"), ("best", "-"))
 
 
 @drawing
@@ -20,8 +24,9 @@ def draw_totals(data: Mapping[str, Any]) -> Figure:
     figure = new_figure(max(5.2, 1.1 * len(data["nodes"]) + 2.4), 4.2, data["title"])
     axes = figure.add_subplot()
     at = np.arange(len(data["nodes"]), dtype=float)
-    for name, dashes in (("worst", ":"), ("median", "--"), ("best", "-")):
-        axes.plot(at, data[f"{name}_s"], dashes, color=INK, linewidth=1.3, label=name)
+    for name, dashes in LEVELS:
+        ends = at - LEVEL, at + LEVEL
+        axes.hlines(data[f"{name}_s"], *ends, colors=INK, linestyles=dashes, linewidth=1.3, label=name)
     for number, (name, seconds) in enumerate(data["first_choice_s"].items()):
         colour, marker = ORDERINGS[name]
         beside = at + (number - (len(data["first_choice_s"]) - 1) / 2) * APART
@@ -39,7 +44,7 @@ def draw_totals(data: Mapping[str, Any]) -> Figure:
         )
     axes.set_xticks(at, [str(nodes) for nodes in data["nodes"]])
     axes.set_xlim(-0.5, len(at) - 0.5)
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     axes.set_xlabel("nodes")
     axes.set_ylabel("makespan, s")
     legend_above(axes, columns=3)
