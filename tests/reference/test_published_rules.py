@@ -114,6 +114,31 @@ def test_policies_order_as_well_as_published_and_as_honestly(
             assert figures["concordance_published"] == pytest.approx(
                 scale["pc"][policy]["pc_published_metric"], abs=CLOSE
             )
+        shown = found[nodes]["makespan_s"]
+        for name in ("best", "median", "worst"):
+            assert shown[name] == pytest.approx(scale[f"{name}_total"], abs=CLOSE)
+        regions = found[nodes]["regions"]
+        # The published way to count flatters: held out, and with ties as a coin, regions order less well.
+        assert regions["concordance_held_out"] < regions["concordance_published"]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_regrets_are_those_of_the_published_makespans(
+    name: str, reference: Path, published: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--model", str(published[name]), "--format", "json"]) == OK
+    found = json.loads(capsys.readouterr().out)["scales"]
+    rows = {placed(row, "", "_stor"): float(row["total"]) for row in expected(reference, name)}
+    for nodes, scale in found.items():
+        best_s = min(seconds for (count, _), seconds in rows.items() if count == int(nodes))
+        for figures in (*scale["policies"].values(), scale["regions"]):
+            first = figures["first_choice"]
+            tiers = first["configuration"]["tiers"]
+            seconds = rows[int(nodes), frozenset(tiers.items())]
+            assert best_s - CLOSE <= seconds <= first["worst_s"] + CLOSE
+            if first["tied"] == 1:
+                assert first["makespan_s"] == pytest.approx(seconds, abs=CLOSE)
+            assert first["regret_s"] == pytest.approx(first["makespan_s"] - best_s, abs=CLOSE)
 
 
 def test_the_best_of_1kgenome_on_ten_nodes(
