@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
@@ -11,7 +12,7 @@ from airflow.sdk import BaseOperator
 
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.hooks import settings
-from qosflow_airflow.operators.answer_table import answer_table
+from qosflow_airflow.operators.answer_table import answer_text
 from qosflow_airflow.operators.link import QoSRecommendationLink
 from qosflow_airflow.operators.run_rows import (
     RETURN_VALUE,
@@ -62,7 +63,10 @@ class QoSRecommendOperator(BaseOperator):
     :param allow: only these tiers: a list, or names separated by commas (templated).
     :param exclude: none of these tiers (templated).
     :param pin: stage to tier: a mapping, or ``stage=tier`` separated by commas (templated).
-    :param objective: ``makespan`` (the default), ``node_hours`` or ``cost`` (templated).
+    :param objective: ``makespan`` (the default), ``node_hours``, ``cost`` or ``balanced`` (templated).
+    :param confidence: keep the deadline with at least this probability (templated).
+    :param max_node_hours: at most so many node-hours (templated).
+    :param max_cost: at most so much money, in the currency of ``tiers.yaml`` (templated).
     :param initial_data: the folder of the outside input; by default ``initial_data`` on the home tier
         (templated).
     :param max_model_age_s: fail where the newest model is older, seconds (templated).
@@ -79,6 +83,9 @@ class QoSRecommendOperator(BaseOperator):
         "exclude",
         "pin",
         "objective",
+        "confidence",
+        "max_node_hours",
+        "max_cost",
         "initial_data",
         "max_model_age_s",
     )
@@ -96,6 +103,9 @@ class QoSRecommendOperator(BaseOperator):
         exclude: list[str] | str | None = None,
         pin: dict[str, str] | str | None = None,
         objective: str | None = None,
+        confidence: float | str | None = None,
+        max_node_hours: float | str | None = None,
+        max_cost: float | str | None = None,
         initial_data: str | None = None,
         max_model_age_s: float | str | None = None,
         on_infeasible: OnInfeasible = "fail",
@@ -113,6 +123,9 @@ class QoSRecommendOperator(BaseOperator):
         self.exclude = exclude
         self.pin = pin
         self.objective = objective
+        self.confidence = confidence
+        self.max_node_hours = max_node_hours
+        self.max_cost = max_cost
         self.initial_data = initial_data
         self.max_model_age_s = max_model_age_s
         self.on_infeasible = on_infeasible
@@ -203,8 +216,7 @@ class QoSRecommendOperator(BaseOperator):
             raise RequestError(
                 f"on_infeasible is {self.on_infeasible!r}", cure=f"Use one of {', '.join(_WHEN_INFEASIBLE)}."
             )
-        fields = ("deadline_s", "max_nodes", "allow", "exclude", "pin", "objective")
-        return QoSRequest.parse({name: getattr(self, name) for name in fields})
+        return QoSRequest.parse({field.name: getattr(self, field.name) for field in fields(QoSRequest)})
 
     def _refuse_old_model(self, store: Store, workflow: str) -> None:
         if self.max_model_age_s in (None, "", "None"):
@@ -260,7 +272,7 @@ class QoSRecommendOperator(BaseOperator):
             record.recommendation_id,
             loaded.version.version,
             record.workflow,
-            answer_table(described(record), tasks),
+            answer_text(record.answer, described(record), tasks),
         )
 
 

@@ -96,6 +96,8 @@ def test_form_values_arrive_as_they_are(
         "allow": ["disk", "ram"],
         "pin": {"merge": "disk"},
         "exclude": "",
+        "objective": "balanced",
+        "max_node_hours": "1.5",
     }
     summary = recommend(ti, params, **{name: f"{{{{ params.{name} }}}}" for name in params})
     assert store.recommendation(summary["recommendation_id"]).request == {
@@ -104,7 +106,10 @@ def test_form_values_arrive_as_they_are(
         "allow": ["disk", "ram"],
         "exclude": [],
         "pin": {"merge": "disk"},
-        "objective": "makespan",
+        "objective": "balanced",
+        "confidence": None,
+        "max_node_hours": 1.5,
+        "max_cost": None,
     }
     assert summary["configuration"]["tiers"]["merge"] == "disk"
 
@@ -118,6 +123,28 @@ def test_the_log_shows_one_table(
     rows = [line.split()[:9] for line in logged.splitlines()]
     first = rows.index(["split", "3", "ram", "0.50", "1.00", "0.00", "1.00", "0.00", "critical"])
     assert rows[first + 1] == ["merge", "1", "ram", "0.00", "1.00", "0.00", "1.00", "0.50", "critical"]
+    assert "disk +6.00" in next(line for line in logged.splitlines() if line.startswith("merge "))
+
+
+def test_the_log_shows_what_the_answer_depends_on_and_its_trade_offs(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = recommend(ti)
+    logged = capsys.readouterr().out
+    answer = store.recommendation(summary["recommendation_id"]).answer
+    assert "The same tiers on 1 node: 5.0 s, 1.5 s more." in logged
+    assert all(words in logged for words in answer["sensitivity"]["words"])
+    rows = [line.split() for line in logged.splitlines()]
+    at = rows.index(["makespan", "s", "node-hours", "cost", "trade-off"])
+    assert [row[0] for row in rows[at + 1 : at + 3]] == ["3.50", "5.00"]
+
+
+def test_the_log_says_what_would_help_where_the_nearest_is_taken(
+    ti: FakeTaskInstance, published: ModelVersion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = recommend(ti, deadline_s=0.1, on_infeasible="nearest")
+    assert summary["status"] == "nearest"
+    assert "What would help: a deadline of 3.5 s." in capsys.readouterr().out
 
 
 def test_infeasible_fails_without_a_retry_and_is_kept(
