@@ -15,7 +15,7 @@ HEADING = ("nodes", "ordering", "concordance", "published", "first choice", "reg
 NOTE = """\
 concordance: share of pairs in the right order; a tie counts one half, regions are held out of their fit.
 published: for comparison only; ties in the order of the truth, regions judged on what they were fitted to.
-regret: the first choice against the best, a mean where several tie; regions: as fitted, not held out."""
+regret: the first choice against the best, a mean where several tie; that of regions is held out too."""
 
 
 def add_evaluate(commands: Any) -> None:
@@ -59,12 +59,14 @@ def evaluation_text(found: Mapping[str, Any]) -> str:
 
 
 def _rows(nodes: str, scale: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    from qosflow_airflow.core.evaluation import chosen_first
+
     orderings = dict(scale["policies"])
     if scale["regions"] is not None:
         regions = scale["regions"]
         orderings["regions"] = {**regions, "concordance": regions["concordance_held_out"]}
     for name, figures in orderings.items():
-        first = figures["first_choice"] or {}
+        first = chosen_first(figures)
         yield (
             nodes,
             name,
@@ -94,6 +96,8 @@ def _about(nodes: str, scale: Mapping[str, Any]) -> Iterator[str]:
         return
     error = figure(regions["mae_held_out_s"], " s") or "unknown"
     yield f"{at_scale}: {regions['count']} regions{_curve(regions)}, held-out error {error}."
+    if regions["first_choice_held_out"] is None:
+        yield f"{at_scale}: no regions were held out: their first choice is that of the fitted ones."
     of_all, of_best = (_bottleneck(regions["bottleneck"][name]) for name in ("space", "best_region"))
     yield f"{at_scale}: configurations wait most for {of_all}, those of the fastest region for {of_best}."
 

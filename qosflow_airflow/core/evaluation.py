@@ -94,7 +94,22 @@ def _regions(model: Model, costs: SpaceCosts) -> dict[str, Any] | None:
             "best_region": scale.regions.regions[0].bottleneck.to_json(),
         },
         "first_choice": first_choice(model, costs, score),
+        "first_choice_held_out": _held_out(costs, scale.regions.regret_held_out_s),
     }
+
+
+def chosen_first(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what an ordering's first choice takes: that of regions held out, where a build has kept it."""
+    return figures.get("first_choice_held_out") or figures.get("first_choice") or {}
+
+
+def _held_out(costs: SpaceCosts, regret_s: float | None) -> dict[str, Any] | None:
+    if regret_s is None:
+        return None
+    best_s = float(costs.makespan_s[costs.measured].min())
+    makespan_s = best_s + regret_s
+    ratio = makespan_s / best_s if best_s > 0 else None
+    return {"makespan_s": makespan_s, "regret_s": regret_s, "ratio": ratio}
 
 
 def first_choice(model: Model, costs: SpaceCosts, score: FloatArray) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qosflow_airflow.core.dag_layout import lay_out
-from qosflow_airflow.core.evaluation import ORDERINGS
+from qosflow_airflow.core.evaluation import ORDERINGS, chosen_first
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.regions import RegionSet
 from qosflow_airflow.core.rules import sentence
@@ -103,9 +103,7 @@ def totals(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         entries = [
             scale["regions"] if name == "regions" else scale["policies"][name] for scale in scales.values()
         ]
-        choices[name] = [
-            entry and entry["first_choice"] and entry["first_choice"]["makespan_s"] for entry in entries
-        ]
+        choices[name] = [chosen_first(entry or {}).get("makespan_s") for entry in entries]
     return {
         "figure": "totals",
         "title": f"{evaluation['workflow']}: makespans by node count, and what is chosen first",

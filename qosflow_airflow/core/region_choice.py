@@ -65,16 +65,23 @@ class Curve(NamedTuple):
     """Points by ascending number of regions; ``errors_s`` holds the mean absolute errors, folds x points.
 
     Of ``folds`` folds one was held out at a time. ``repeated`` are the concordances, repeats x points.
+    ``regret_s`` is, per point, what the layouts that are foretold to be fastest take beyond the fastest: the
+    mean over them.
     """
 
     points: tuple[Point, ...]
     errors_s: FloatArray
     folds: int
     repeated: FloatArray
+    regret_s: tuple[float, ...] = ()
 
     def at(self, regions: int) -> Point:
         """Return the point of the most regions that are at most ``regions``."""
         return max(point for point in self.points if point.regions <= regions)
+
+    def regret_at(self, regions: int) -> float:
+        """Return the regret of that point, seconds."""
+        return self.regret_s[self.points.index(self.at(regions))]
 
 
 class Choice(NamedTuple):
@@ -145,6 +152,7 @@ def held_out_curve(
 ) -> Curve:
     """Return how well at most that many regions foretell the rows held out, the mean over repeats."""
     concordances: list[list[float]] = []
+    regrets: list[list[float]] = []
     errors: list[FloatArray] = []
     compared = _spread(len(rows.group))
     for fold in validation.held_out(rows.group):
@@ -156,9 +164,16 @@ def held_out_curve(
             errors.append(wrong_s.mean(axis=0))
         actual_s = rows.makespan_s[compared]
         concordances.append([concordance(column, actual_s) for column in predicted[compared].T])
+        regrets.append([_first_s(column, rows.makespan_s) - rows.makespan_s.min() for column in predicted.T])
     means = np.mean(concordances, axis=0).tolist(), np.mean(errors, axis=0).tolist()
     points = tuple(Point(*point) for point in zip(sizes, *means, strict=True))
-    return Curve(points, np.array(errors), int(fold.max()) + 1, np.array(concordances))
+    regret_s = tuple(np.mean(regrets, axis=0).tolist())
+    return Curve(points, np.array(errors), int(fold.max()) + 1, np.array(concordances), regret_s)
+
+
+def _first_s(predicted_s: FloatArray, makespan_s: FloatArray) -> float:
+    """Return the mean makespan of those that are foretold to be fastest."""
+    return float(makespan_s[predicted_s == predicted_s.min()].mean())
 
 
 def knee(curve: Curve) -> int:

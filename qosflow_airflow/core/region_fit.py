@@ -161,6 +161,7 @@ class _Fit:
             fitted=len(fitted),
             bottleneck=self._bottleneck(self.measured),
             curve=choice.curve.points if choice.curve else (),
+            regret_held_out_s=choice.curve.regret_at(len(regions)) if choice.curve else None,
             structure=choice.questions > len(plain),
         )
 

@@ -154,6 +154,7 @@ class RegionSet:
     Every layout is in exactly one. ``concordance_held_out`` and ``mae_held_out_s`` are those of predictions
     (a region's median) by trees of the same size for layouts that they have not seen; ``None`` with fewer
     than two layouts. ``curve`` holds them for other numbers of regions: (regions, concordance, seconds).
+    ``regret_held_out_s`` is what the layouts that such trees foretell to be fastest take beyond the fastest.
     ``structure`` tells whether rules may ask for more than tiers per stage. ``separation`` (0-1) is that of
     neighbouring regions, ``None`` with one region. ``measured`` layouts have a makespan, ``unmeasured`` ones
     took no part, and ``fitted`` counts those that the tree was fitted to. ``bottleneck`` is that of all
@@ -173,6 +174,7 @@ class RegionSet:
     bottleneck: Bottleneck
     curve: tuple[tuple[int, float, float], ...] = ()
     structure: bool = False
+    regret_held_out_s: float | None = None
 
     @property
     def count(self) -> int:
@@ -240,6 +242,7 @@ class RegionSet:
             "bottleneck": self.bottleneck.to_json(),
             "curve": [list(point) for point in self.curve],
             "structure": self.structure,
+            "regret_held_out_s": self.regret_held_out_s,
             "regions": [region.to_json() for region in self.regions],
         }
 
@@ -260,4 +263,5 @@ class RegionSet:
             bottleneck=Bottleneck.from_json(value["bottleneck"]),
             curve=tuple((int(regions), *figures) for regions, *figures in value["curve"]),
             structure=value["structure"],
+            regret_held_out_s=value.get("regret_held_out_s"),
         )

@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from qosflow_airflow.core.evaluation import chosen_first
 from qosflow_airflow.figures.style import INK, ORDERINGS, drawing, from_zero, legend_above, new_figure
 
 APART = 0.16
@@ -30,7 +31,7 @@ def draw_evaluation(found: Mapping[str, Any]) -> Figure:
         look = {"color": colour, "linestyle": "none", "marker": marker, "markersize": 6.5}
         left.plot(at, _values(entries, "concordance"), **look, label=name)
         left.plot(at, _values(entries, "concordance_published"), **look, fillstyle="none", alpha=0.8)
-        ratios = [(entry.get("first_choice") or {}).get("ratio") for entry in entries]
+        ratios = [chosen_first(entry).get("ratio") for entry in entries]
         right.plot(at, _known(ratios), **look)
     left.axhline(0.5, color=INK, linewidth=0.9, linestyle="--")
     left.text(1.01, 0.5, "coin", transform=left.get_yaxis_transform(), va="center", fontsize=7.5)

@@ -95,6 +95,21 @@ def test_the_first_choice_of_each_is_a_mean_over_its_ties(
             assert model.makespans(int(nodes)).makespan_s(first)[0] in tied_s
 
 
+def test_the_first_choice_of_regions_is_held_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scales = evaluated(folder, capsys)["scales"]
+    assert main(["evaluate", "--model", str(folder)]) == OK
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for nodes, scale in scales.items():
+        found = scale["regions"]["first_choice_held_out"]
+        assert found["regret_s"] >= 0
+        assert found["makespan_s"] == pytest.approx(scale["makespan_s"]["best"] + found["regret_s"])
+        assert found["ratio"] == pytest.approx(found["makespan_s"] / scale["makespan_s"]["best"])
+        (row,) = [row for row in rows if row[:2] == [nodes, "regions"]]
+        assert [float(row[4]), float(row[6]), float(row[8])] == [
+            pytest.approx(found[name], abs=5e-4) for name in ("makespan_s", "regret_s", "ratio")
+        ]
+
+
 def test_ties_are_not_broken_by_the_truth() -> None:
     model = small_model()
     costs = space_costs(model, 1)

@@ -100,6 +100,25 @@ def test_a_curve_holds_what_each_number_of_regions_has_by_itself() -> None:
     assert curve.errors_s.mean(axis=0).tolist() == pytest.approx([point.mae_s for point in curve.points])
 
 
+def test_the_regret_of_noise_is_that_of_a_blind_choice_unless_the_choice_was_seen() -> None:
+    random = np.random.default_rng(4)
+    rows = rows_of(random.integers(0, 2, (200, 10)), random.normal(10.0, 1.0, 200))
+    seen = fit_tree(rows, grow).predict(rows.features, [60], 1)[:, 0]
+    flattering_s = rows.makespan_s[seen == seen.min()].mean() - rows.makespan_s.min()
+    blind_s = rows.makespan_s.mean() - rows.makespan_s.min()
+    held_out_s = held_out_curve(rows, grow, [60], VALIDATION, 1).regret_at(60)
+    assert flattering_s < 0.5 * blind_s
+    assert held_out_s > 0.6 * blind_s
+
+
+def test_who_orders_well_chooses_well() -> None:
+    features = np.random.default_rng(7).integers(0, 2, (150, 6))
+    rows = rows_of(features, 50 + features @ np.array([40.0, 20.0, 8.0, 0.0, 0.0, 0.0]))
+    curve = held_out_curve(rows, grow, [1, 8], VALIDATION, 1)
+    assert curve.regret_at(8) == pytest.approx(0)
+    assert curve.regret_at(1) > 20
+
+
 def test_quality_comes_from_other_folds_than_the_choice() -> None:
     random = np.random.default_rng(6)
     features = random.integers(0, 2, (100, 6))
