@@ -62,8 +62,8 @@ class Front:
 
     ``epsilon`` is the share by which, in any amount, the point that stands for a configuration may be worse
     than it; 0 says that all of them are there. ``knee`` is the position of the point from which either
-    direction costs much. A front that is not ``complete`` may lack more: too few configurations were sure
-    enough of the deadline to look at all of them.
+    direction costs much. A front that is not ``complete`` may lack more: the search gave up, or too few
+    configurations were sure enough of the deadline to look at all of them.
     """
 
     points: tuple[Point, ...]
@@ -202,7 +202,11 @@ class _Sweep:
         sure = self._sure
         candidates = self.search.search.in_order(asked)
         if sure.confidence is None or sure.deadline_s is None:
-            return next(candidates, None)
+            found = next(candidates, None)
+            missed = self.search.search.lower_bound(asked)
+            if missed is not None and (found is None or missed < found.objective):
+                self.complete = False
+            return found
         for candidate in islice(candidates, MAX_DRAWN):
             if self.search.probability(candidate, sure.deadline_s) >= sure.confidence:
                 return candidate

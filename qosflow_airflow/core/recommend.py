@@ -107,7 +107,7 @@ def _recommendation(
             {**_brief(model, other), "p_best": p} for other, p in zip(leading[1:], p_best[1:], strict=True)
         ],
         "pareto": front_to_json(model, find_front(search, request, chosen)),
-        "sensitivity": sensitivity(model, request, chain(found, in_order)),
+        "sensitivity": sensitivity(model, request, chain(found, in_order), search),
         "optimality": _optimality(request, search, chosen),
     }
     answer["explanation"] = explain(answer)

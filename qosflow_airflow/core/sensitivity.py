@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qosflow_airflow.core.candidate import Candidate, objective_of
+from qosflow_airflow.core.candidate import Candidate, Search, objective_of
+from qosflow_airflow.core.charges import through_home
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
@@ -30,15 +31,20 @@ SAID_FROM = 0.01
 """A change of the makespan below this share is not worth a sentence."""
 
 
-def sensitivity(model: Model, request: QoSRequest, in_order: Iterator[Candidate]) -> dict[str, Any]:
+def sensitivity(
+    model: Model, request: QoSRequest, in_order: Iterator[Candidate], search: Search | None = None
+) -> dict[str, Any]:
     """Return how much the answer depends on node count and tiers, as plain JSON.
 
     ``in_order`` yields the answer and then the configurations next to it, best first; only those are taken
-    that could become the answer.
+    that could become the answer. ``search`` is what found them, where it may have given up.
     """
     chosen = next(in_order)
     slowed = [_slowed(model, request, [chosen], t)[0] for t in range(len(model.catalog.names))]
-    rivals = _Rivals(model, request, chosen, in_order, max(then.objective for then in slowed))
+    bound = max(then.objective for then in slowed)
+    rivals = _Rivals(model, request, chosen, in_order, bound)
+    missed = None if search is None else search.lower_bound(request)
+    rivals.is_complete = rivals.is_complete and (missed is None or missed > bound)
     tiers = {
         tier: {
             "slower": SLOWER,
@@ -73,15 +79,14 @@ def slower(makespans: MakespanModel, tier: int, share: float = SLOWER) -> StageC
 def _copies_of(makespans: MakespanModel, tier: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return, T x T, whether the consumer's and the producer's copy from tier to tier begin or end at one.
 
-    Data goes from one local tier to another through the home tier.
+    Data may go from one local tier to another through the home tier.
     """
     tiers = np.arange(len(makespans.catalog.names))
-    local = ~np.array(makespans.catalog.shared)
     source, destination = tiers[:, None], tiers[None, :]
-    through_home = local[:, None] & local[None, :] & (source != destination)
+    by_home = through_home(makespans.catalog, makespans.times)
     home = makespans.catalog.index[makespans.catalog.home]
-    into_from = np.where(through_home, home, source)
-    out_to = np.where(through_home, home, destination)
+    into_from = np.where(by_home, home, source)
+    out_to = np.where(by_home, home, destination)
     return (into_from == tier) | (destination == tier), (source == tier) | (out_to == tier)
 
 

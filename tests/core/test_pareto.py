@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qosflow_airflow.core import pareto
+from qosflow_airflow.core.branch_and_bound import BranchAndBound
+from qosflow_airflow.core.confidence import ConfidentSearch
 from qosflow_airflow.core.cost import money
 from qosflow_airflow.core.makespan_rules import COMPLETE, REFERENCE, MakespanRules
 from qosflow_airflow.core.model import Model
@@ -186,3 +188,14 @@ def test_a_front_as_json_marks_one_knee() -> None:
     assert answer["complete"] is True
     assert set(answer["points"][0]) == {"configuration", "makespan_s", "node_hours", "cost", "knee"}
     assert answer["points"][0]["cost"] == pytest.approx(2.0 * answer["points"][0]["node_hours"])
+
+
+def test_a_front_of_a_search_that_gave_up_is_not_called_complete() -> None:
+    model = random_model(random.Random(3), COMPLETE, unknown=0.0)
+    bounded = BranchAndBound(model)
+    search = ConfidentSearch(model, bounded)
+    chosen = next(search.in_order(QoSRequest()))
+    assert find_front(search, QoSRequest(), chosen).complete
+    fastest = QoSRequest(max_nodes=max(model.nodes))
+    bounded._gave_up.append((fastest, chosen.objective / 2))
+    assert not find_front(search, QoSRequest(), chosen).complete

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qosflow_airflow.core import sensitivity as module
+from qosflow_airflow.core.branch_and_bound import BranchAndBound
 from qosflow_airflow.core.candidate import Candidate
 from qosflow_airflow.core.makespan_rules import COMPLETE, REFERENCE, MakespanRules
 from qosflow_airflow.core.model import Model, ScaleModel
@@ -164,3 +165,14 @@ def test_a_deadline_that_a_slower_tier_breaks_changes_the_answer() -> None:
     card = sensitivity(model, request, search_of(model).in_order(request))
     assert card["tiers"]["ram"]["same_answer"] is False
     assert "10% slower ram costs 10.0%, and changes the answer." in card["words"]
+
+
+def test_a_search_that_gave_up_leaves_it_open_whether_the_answer_stays() -> None:
+    model = two_stages(2)
+    request = QoSRequest()
+    search = BranchAndBound(model)
+    chosen = next(search.in_order(request))
+    search._gave_up.append((request, chosen.objective))
+    card = sensitivity(model, request, iter([chosen]), search)
+    assert card["tiers"]["ram"]["same_answer"] is None
+    assert sensitivity(model, request, iter([chosen]))["tiers"]["ram"]["same_answer"] is True
