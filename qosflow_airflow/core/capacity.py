@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.charges import through_home
 from qosflow_airflow.core.makespan_rules import MakespanRules
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
@@ -193,12 +194,12 @@ class CapacityCheck:
         source = home if edge.producer == INITIAL_DATA else layouts[:, self.workflow.index[edge.producer]]
         local = ~np.array(self.catalog.shared)
         stays = (source == tiers) & (~local[tiers] | (self.times.nodes == 1))
-        through_home = local[source] & local[tiers] & (source != tiers)
+        by_home = through_home(self.catalog, self.times)[source, tiers]
         at = self._level(edge.consumer)
         size = self._per_tier(self._edge_bytes(edge), edge.consumer)
         return [
             _Claim(edge.consumer, tiers, size, at, at, ~stays),
-            _Claim(edge.consumer, home, size, at, at, through_home),
+            _Claim(edge.consumer, home, size, at, at, by_home),
         ]
 
     def _per_tier(self, size_bytes: float, stage: str) -> FloatArray:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qosflow_airflow.core.makespan_rules import MakespanRules
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
-from qosflow_airflow.core.transfer import FloatArray, IntArray, StageTimes, TimeTable
+from qosflow_airflow.core.transfer import FloatArray, IntArray, Provenance, StageTimes, TimeTable
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Workflow
 
 
@@ -174,6 +174,26 @@ class ChargedTimes:
             return [("out", direct), ("in", direct)] if self.rules.pays_both_ends else [("in", direct)]
         if from_shared or to_shared:
             return [("out", direct)]
-        # Two different local tiers never see each other: the data goes through the home tier.
+        if not self._through_home[direct]:
+            return [("out", direct)]
         home = self.catalog.index[self.catalog.home]
         return [("out", (source, home)), ("in", (home, destination))]
+
+    @cached_property
+    def _through_home(self) -> NDArray[np.bool_]:
+        return through_home(self.catalog, self.times)
+
+
+def through_home(catalog: TierCatalog, times: StageTimes) -> NDArray[np.bool_]:
+    """Return, T x T, whether what one stage writes reaches another by way of the home tier.
+
+    It does between two different local tiers: they are not on the same node. On one node they are, so that
+    one copy does where such copies have a time.
+    """
+    local = ~np.array(catalog.shared)
+    apart = local[:, None] & local[None, :] & ~np.eye(len(local), dtype=bool)
+    if times.nodes > 1:
+        return np.asarray(apart)
+    inner = [e for e, edge in enumerate(times.edges) if {INITIAL_DATA, FINAL_DATA}.isdisjoint(edge)]
+    known = (times.stage_out.provenance[inner] != Provenance.UNKNOWN).any(axis=0)
+    return np.asarray(apart & ~known)

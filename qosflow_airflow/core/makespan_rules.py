@@ -22,7 +22,8 @@ class MakespanRules:
         A move from shared to local storage is charged to the producer's stage-out *and* to the consumer's
         stage-in. Without it each transfer is paid once, by its edge.
     moves_between_local_tiers:
-        Whether a layout with an edge between two different local tiers is possible, through shared storage.
+        Whether a layout with an edge between two different local tiers is possible: through shared storage,
+        but for a single node.
     single_node_moves_nothing:
         On one node, data already lies where a consumer on the same local tier reads it.
     flushes_every_final_output:

@@ -150,6 +150,11 @@ class TestCopiesUnderTheCompleteRules:
         times.stage_out.seconds[end, tier["ssd"], tier["pfs"]] = 1000.0
         assert schedule_of(times, self.CHAIN, self.WIDE, a="tmpfs", b="ssd").makespan_s.tolist() == [1111.0]
 
+    def test_two_different_local_tiers_on_one_node_need_one_copy(self) -> None:
+        # into a, from a to b, and home from b
+        assert self.copies(self.CHAIN, 1, a="tmpfs", b="ssd") == (1, 2)
+        assert self.copies(self.CHAIN, 2, a="tmpfs", b="ssd") == (2, 2)
+
     @pytest.mark.parametrize(("nodes", "expected"), [(1, (1, 1)), (2, (1, 2))])
     def test_the_same_local_tier_moves_nothing_on_a_single_node(
         self, nodes: int, expected: tuple[int, int]

@@ -207,6 +207,10 @@ def movement_of(
     if edge.consumer == FINAL_DATA:
         return [("stage_out", edge.producer, cells.copy_out(edge, source, destination))]
     if source in local and destination in local:
+        inner = [other for other in workflow.edges if {INITIAL_DATA, FINAL_DATA}.isdisjoint(other)]
+        times = [cells.copy_out(other, source, destination) for other in inner]
+        if nodes == 1 and any(cell.state != UNKNOWN for cell in times):
+            return [("stage_out", edge.producer, cells.copy_out(edge, source, destination))]
         return [
             ("stage_out", edge.producer, cells.copy_out(edge, source, catalog.home)),
             ("stage_in", edge.consumer, cells.copy_in(edge, catalog.home, destination)),
