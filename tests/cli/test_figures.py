@@ -27,6 +27,7 @@ from qosflow_airflow.core.transfer import Provenance
 from qosflow_airflow.core.workflow import INITIAL_DATA, Stage, Workflow
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.figures.drawings import DRAWINGS, draw
+from qosflow_airflow.figures.files import save
 from qosflow_airflow.figures.style import PARTS
 from qosflow_airflow.store.model_folder import read_model_folder, write_model_folder
 from tests.support.bundles import write_bundle
@@ -183,6 +184,28 @@ class TestScatter:
         assert [at[position] for position in some["position"]] == some["makespan_s"]
         ends = {end for region in some["regions"] for end in (region["first"], region["last"])}
         assert ends <= set(some["position"])
+
+    def test_many_points_are_an_image_and_the_file_stays_small(self, tmp_path: Path) -> None:
+        points, regions = 4000, 40
+        region = np.sort(np.random.default_rng(1).integers(0, regions, points))
+        first = np.searchsorted(region, np.arange(regions)).tolist()
+        ends = [*first[1:], points]
+        data = {
+            "figure": "regions",
+            "title": "many",
+            "measured": points,
+            "shown": points,
+            "position": list(range(points)),
+            "makespan_s": np.random.default_rng(2).uniform(1, 9, points).tolist(),
+            "region": region.tolist(),
+            "regions": [
+                {"id": k, "first": first[k], "last": ends[k] - 1, "median_s": 5.0} for k in range(regions)
+            ],
+        }
+        save(draw(data), tmp_path / "many.svg")
+        text = (tmp_path / "many.svg").read_text(encoding="utf-8")
+        assert "<image" in text
+        assert len(text) < 400_000
 
 
 class TestCosts:
