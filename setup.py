@@ -37,6 +37,7 @@ INSTALL_REQUIRES = [
     "psycopg2-binary",  # the store and Airflow's metadata live in Postgres; needs no compiler
     "PyYAML",  # workflow.yaml and tiers.yaml
     "scikit-learn",  # regions are pruned regression trees; rates leave residuals to boosted trees
+    "threadpoolctl",  # fits take one core each: more threads on small matrices only wait for each other
     "scipy",  # storage rates are fitted by robust least squares; splits are judged by its distributions
 ]
 
@@ -80,6 +81,7 @@ setup(
     packages=find_packages(include=["qosflow_airflow", "qosflow_airflow.*"]),
     package_data={
         "qosflow_airflow": ["py.typed"],
+        "qosflow_airflow.operators": ["*.sh"],
         "qosflow_airflow.store": ["sql/*.sql", "sql/**/*.sql"],
         "qosflow_airflow.web": ["templates/*", "templates/**/*", "static/*", "static/**/*"],
     },

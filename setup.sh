@@ -159,6 +159,8 @@ run_tests() {
     check lint-imports --no-logo
     [ -z "$broken" ] || say "== failed: ${broken#, } (the tests follow)"
     say "== pytest"
+    # One process per core as it is; threads of linear algebra on top of them only wait for each other.
+    export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
     # Not python -m pytest: that puts this folder on the path, where setuptools leaves a second set of metadata.
     pytest -n auto --dist loadfile "$@" || exit
     [ -z "$broken" ]

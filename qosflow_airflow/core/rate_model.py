@@ -20,6 +20,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from qosflow_airflow.core.rate_law import RateLaw, RatePoints, fit_law
 from qosflow_airflow.core.transfer import FloatArray
@@ -140,6 +141,12 @@ def fit_rates(points: Mapping[RateKey, RatePoints]) -> RateModel:
 
     The result depends on the points alone.
     """
+    # The matrices are small: more threads only wait for each other, and take the cores from other tasks.
+    with threadpool_limits(1):
+        return _fit_rates(points)
+
+
+def _fit_rates(points: Mapping[RateKey, RatePoints]) -> RateModel:
     rates: dict[RateKey, FittedRate] = {}
     left_out: dict[str, list[FloatArray]] = {QueryClass.UNSEEN_INTERIOR: [], QueryClass.EXTRAPOLATED: []}
     for turn, (key, found) in enumerate(sorted(points.items())):
