@@ -23,6 +23,7 @@ import numpy as np
 from qosflow_airflow.core.candidate import Candidate
 from qosflow_airflow.core.confidence import EVEN_CHANCE, ConfidentSearch
 from qosflow_airflow.core.cost import SECONDS_PER_HOUR, check_priced, money
+from qosflow_airflow.core.enumeration import Enumeration
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.exceptions import RequestError
@@ -31,7 +32,9 @@ MAX_POINTS = 12
 """Points that are listed at most."""
 MAX_STEPS = 48
 """Deadlines per limit to the nodes up to which a front with storage prices is followed point by point."""
-COARSE_STEPS = 12
+MAX_STEPS_LARGE = 4
+"""The same in a space that is too large to look at all of it, where each of them takes a search."""
+COARSE_STEPS = 8
 """Deadlines per limit to the nodes beyond that."""
 EPSILONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shares by which points may be worse than those that they stand for, tried in this order."""
@@ -159,6 +162,8 @@ class _Sweep:
         free = replace(request, confidence=None)
         unsure = request.confidence is not None and request.confidence < EVEN_CHANCE
         self.request = replace(free, deadline_s=None) if unsure else free
+        is_small = isinstance(search.search, Enumeration)
+        self._max_steps = MAX_STEPS if is_small else MAX_STEPS_LARGE
         self._is_priced = is_priced(self.model)
         self._stores_for_money = self._is_priced and any(
             tier.price_per_gib_hour for tier in self.model.catalog.tiers
@@ -191,7 +196,7 @@ class _Sweep:
             yield self.point(found)
             if found.makespan_s <= fastest_s:
                 return
-            if step == MAX_STEPS and fastest_s > 0:
+            if step == self._max_steps and fastest_s > 0:
                 ratio = (found.makespan_s / fastest_s) ** (1 / COARSE_STEPS)
                 self.epsilon = max(self.epsilon, ratio - 1)
             shorter_s = min(found.makespan_s / ratio, math.nextafter(found.makespan_s, 0))
