@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("svg", "png")
 PNG_DPI = 150
-RASTER_DPI = 200
+RASTER_DPI = 144
 """Resolution of what is drawn as an image inside an SVG."""
 
 

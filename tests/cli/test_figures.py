@@ -205,7 +205,7 @@ class TestScatter:
         save(draw(data), tmp_path / "many.svg")
         text = (tmp_path / "many.svg").read_text(encoding="utf-8")
         assert "<image" in text
-        assert len(text) < 400_000
+        assert len(text) < 450_000
 
 
 class TestCosts:
