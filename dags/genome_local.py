@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, Param, TaskGroup
+from airflow.sdk import DAG, Param
 
 from qosflow_airflow.operators.clean import QoSCleanOperator
 from qosflow_airflow.operators.compare import QoSCompareOperator
-from qosflow_airflow.operators.copy import QoSStageInOperator, QoSStageOutOperator
+from qosflow_airflow.operators.copy import LocalCopies
 from qosflow_airflow.operators.recommend import QoSRecommendOperator
-from qosflow_airflow.operators.stage import bash_kwargs
+from qosflow_airflow.operators.stage import stage_group
 
 DOC = """
 ### The genome example, on the tiers that QoSFlow chooses
@@ -75,21 +75,15 @@ with DAG(
         max_nodes="{{ params.max_nodes }}",
     )
     compare = QoSCompareOperator(task_id="compare", recommendation=recommend.output, trigger_rule="all_done")
-    runs = {}
+    groups = {}
     for stage, predecessors in STAGES.items():
-        with TaskGroup(stage):
-            stage_in = QoSStageInOperator(task_id="stage_in", recommend_task_id="recommend", stage=stage)
-            run = BashOperator.partial(
-                task_id="run",
-                bash_command=f"exec {shlex.quote(sys.executable)} {shlex.quote(PROGRAM)} run",
-                map_index_template="{{ task.env['QOSFLOW_INDEX'] }} on {{ task.env['QOSFLOW_TIER'] }}",
-            ).expand_kwargs(stage_in.output.map(bash_kwargs))
-            runs[stage] = run
-            [recommend, *(runs[name] for name in predecessors)] >> stage_in
-            run >> compare
-            if stage in FINAL:
-                stage_out = QoSStageOutOperator(
-                    task_id="stage_out", recommend_task_id="recommend", stage=stage
-                )
-                run >> stage_out >> compare
+        groups[stage] = stage_group(
+            stage,
+            BashOperator,
+            LocalCopies(recommend),
+            after=[groups[name] for name in predecessors],
+            final=stage in FINAL,
+            bash_command=f"exec {shlex.quote(sys.executable)} {shlex.quote(PROGRAM)} run",
+        )
+        groups[stage].ends >> compare
     compare >> QoSCleanOperator(task_id="clean", recommendation=recommend.output)

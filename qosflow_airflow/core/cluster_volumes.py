@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 VolumeKind = Literal["claim", "host_path", "empty_dir", "local_volume"]
-"""A persistent volume claim; a folder of the node; a folder that lives as long as its pod; a claim per node."""
+"""A volume claim; a folder of the node; a folder that lives as long as its pod; a claim per node."""
 
 NODE_PLACEHOLDER = "{node}"
 """Stands for the node's name in the name of a claim that there is one of per node."""

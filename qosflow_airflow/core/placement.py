@@ -50,11 +50,12 @@ def place(
     *,
     recommendation_id: str,
     initial_data: str | None,
-    max_rows: int = MAX_ROWS,
+    max_rows: int | None = MAX_ROWS,
 ) -> Placement:
     """Return the rows of one run of ``configuration``.
 
-    ``initial_data`` is the folder of the outside input, by default ``initial_data`` on the home tier.
+    ``initial_data`` is the folder of the outside input, by default ``initial_data`` on the home tier. A stage
+    may have any number of tasks where ``max_rows`` is ``None``.
 
     Raises
     ------
@@ -76,11 +77,11 @@ def place(
     return placement
 
 
-def _check_stage(stage: Stage, max_rows: int) -> None:
+def _check_stage(stage: Stage, max_rows: int | None) -> None:
     # Joined to a mount, such a name would lead out of it.
     if "/" in stage.name or stage.name in (".", ".."):
         raise WorkflowError("cannot be the name of a folder", stage=stage.name, cure="Rename it.")
-    if stage.tasks > max_rows:
+    if max_rows is not None and stage.tasks > max_rows:
         raise WorkflowError(
             f"{stage.tasks} tasks, and Airflow maps a task over at most {max_rows} rows",
             stage=stage.name,
@@ -118,7 +119,11 @@ class _Planner:
                 "nodes": self.configuration.nodes,
                 "inputs": inputs,
                 "output": common["QOSFLOW_OUTPUT"],
-                "env": {**common, "QOSFLOW_INDEX": str(index)},
+                "env": {
+                    **common,
+                    "QOSFLOW_INDEX": str(index),
+                    "QOSFLOW_LABEL": f"{stage.name} {index + 1}/{stage.tasks} on {tier}",
+                },
             }
             for index in range(stage.tasks)
         ]

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow.sdk import BaseOperator
 
 from qosflow_airflow.measure.folder_copy import Copied, Verify, copy_folder
-from qosflow_airflow.operators.run_rows import Rows
-from qosflow_airflow.operators.stage import pull_rows
+from qosflow_airflow.operators.run_rows import PROMISE, Rows, pull_rows, pull_run
+from qosflow_airflow.operators.slack import say_slack
+from qosflow_airflow.operators.stage import Fit, fit_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -59,9 +61,11 @@ class QoSStageInOperator(_StageCopiesOperator):
     """
 
     def execute(self, context: Context) -> Rows:
-        """Copy, record, and return the rows of the stage's tasks."""
-        rows = pull_rows(context, self.recommend_task_id, "stage", self.stage)
-        copy_rows(pull_rows(context, self.recommend_task_id, "stage_in", self.stage), self.verify)
+        """Say how the run stands, copy, record, and return the rows of the stage's tasks."""
+        run = pull_run(context, self.recommend_task_id)
+        say_slack(context, run.get(PROMISE), self.stage)
+        rows = pull_rows(context, self.recommend_task_id, "stage", self.stage, run)
+        copy_rows(pull_rows(context, self.recommend_task_id, "stage_in", self.stage, run), self.verify)
         return rows
 
 
@@ -79,6 +83,42 @@ class QoSStageOutOperator(_StageCopiesOperator):
         if not rows:
             raise AirflowSkipException("The outputs lie on the home tier already, or are not kept.")
         return [copied._asdict() for copied in copy_rows(rows, self.verify)]
+
+
+@dataclass(frozen=True)
+class LocalCopies:
+    """Copies that tasks make on the machine that they run on.
+
+    ``recommend`` is the task that recommended; ``verify`` compares the ``content`` of every file with its
+    source, or only the ``size``.
+    """
+
+    recommend: BaseOperator
+    verify: Verify = "content"
+
+    @property
+    def planned_by(self) -> BaseOperator:
+        """The task that recommended."""
+        return self.recommend
+
+    def stage_in(self, stage: str) -> BaseOperator:
+        """Return the task that brings inputs in and returns the rows."""
+        return QoSStageInOperator(task_id="stage_in", stage=stage, **self._settings())
+
+    def stage_out(self, stage: str) -> BaseOperator:
+        """Return the task that brings final outputs home."""
+        return QoSStageOutOperator(task_id="stage_out", stage=stage, **self._settings())
+
+    def fit(self, operator: type[BaseOperator]) -> Fit:
+        """Return how rows fit an operator that takes ``env`` or ``op_kwargs``."""
+        return fit_of(operator)
+
+    def partial(self, partial: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters as they are."""
+        return dict(partial)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"recommend_task_id": self.recommend.task_id, "verify": self.verify}
 
 
 class QoSCopyOperator(BaseOperator):

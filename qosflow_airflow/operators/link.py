@@ -25,9 +25,12 @@ class QoSRecommendationLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the path of the page, or an empty text where nothing was recommended."""
-        from airflow.sdk.execution_time.xcom import XCom
+        found = getattr(operator, "recommendation_id", None) or _from_xcom(ti_key)
+        return f"{settings.page_path()}/recommendations/{found}" if found else ""
 
-        summary = XCom.get_value(ti_key=ti_key, key=RETURN_VALUE)
-        if not isinstance(summary, Mapping) or not summary.get("recommendation_id"):
-            return ""
-        return f"{settings.page_path()}/recommendations/{summary['recommendation_id']}"
+
+def _from_xcom(ti_key: TaskInstanceKey) -> str | None:
+    from airflow.sdk.execution_time.xcom import XCom
+
+    summary = XCom.get_value(ti_key=ti_key, key=RETURN_VALUE)
+    return summary.get("recommendation_id") if isinstance(summary, Mapping) else None

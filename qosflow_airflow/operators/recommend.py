@@ -15,14 +15,18 @@ from qosflow_airflow.hooks import settings
 from qosflow_airflow.operators.answer_table import answer_text
 from qosflow_airflow.operators.link import QoSRecommendationLink
 from qosflow_airflow.operators.run_rows import (
+    CATALOG,
+    PROMISE,
     RETURN_VALUE,
+    ROWS,
     Part,
     records_folder,
     temporary_folders,
     xcom_key,
     xcom_rows,
 )
-from qosflow_airflow.operators.session import task_store
+from qosflow_airflow.operators.session import task_store, without_collection
+from qosflow_airflow.operators.slack import promise
 from qosflow_airflow.operators.stage import QoSStageOperator
 from qosflow_airflow.operators.summary import Status, described, summarise
 
@@ -47,7 +51,9 @@ class QoSRecommendOperator(BaseOperator):
 
     The answer is kept in the store with its request and model. Pushed to XCom, all plain JSON:
 
-    - ``<stage>``: one row per task of the stage, with folders, tier and the ``QOSFLOW_*`` variables;
+    - ``rows``: lists of rows, under these keys:
+    - ``<stage>``: one row per task of the stage, with folders, tier and the ``QOSFLOW_*`` variables; only
+      the first one where ``rows`` is ``stage``;
     - ``stage_in.<stage>`` and ``stage_out.<stage>``: one row per copy that must be done before and after;
     - ``return_value``: ``status`` (``feasible``, ``nearest``, ``infeasible``, ``skipped``),
       ``recommendation_id``, ``model_id``, ``workflow``, ``configuration``, ``makespan_s``, ``explanation``,
@@ -72,6 +78,9 @@ class QoSRecommendOperator(BaseOperator):
     :param max_model_age_s: fail where the newest model is older, seconds (templated).
     :param on_infeasible: where no configuration meets the request: ``fail`` without a retry, ``skip`` what
         comes after, or take the ``nearest``, the best one once what stands in the way is left out.
+    :param rows: one row per ``task`` of a stage, to map over; or one per ``stage``, for a task that divides
+        stages itself, as :class:`~qosflow_airflow.operators.pods.QoSPodsOperator` does. A stage may then have
+        more tasks than Airflow maps over.
     :param qosflow_conn_id: the connection to the store; ``[qosflow] conn_id`` where it is not given.
     """
 
@@ -109,6 +118,7 @@ class QoSRecommendOperator(BaseOperator):
         initial_data: str | None = None,
         max_model_age_s: float | str | None = None,
         on_infeasible: OnInfeasible = "fail",
+        rows: Literal["task", "stage"] = "task",
         qosflow_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -129,7 +139,10 @@ class QoSRecommendOperator(BaseOperator):
         self.initial_data = initial_data
         self.max_model_age_s = max_model_age_s
         self.on_infeasible = on_infeasible
+        self.rows = rows
         self.qosflow_conn_id = qosflow_conn_id
+        # What was recommended, once it was: for the link, which Airflow makes in the same process.
+        self.recommendation_id: str | None = None
         self._selectors: dict[str, QoSStageOperator] = {}
 
     def stage(self, stage: str) -> XComArg:
@@ -171,20 +184,23 @@ class QoSRecommendOperator(BaseOperator):
             When the store cannot be reached; the next try may do.
         """
         ti = context["ti"]
-        with task_store(self.qosflow_conn_id) as store:
+        with without_collection(), task_store(self.qosflow_conn_id) as store:
             record, answer, loaded = self._answer(store, context)
+            self.recommendation_id = record.recommendation_id
             summary = summarise(record, self._status(record))
-            # Pushed before anything can fail, so that the link and the page work for a failed task too.
-            ti.xcom_push(key=RETURN_VALUE, value=summary)
-            if summary["status"] in ("infeasible", "skipped"):
-                _stop(summary)
-            placement = self._place(record, answer, loaded)
-            self._log(summary, record, loaded)
-            for key, rows in xcom_rows(placement).items():
-                ti.xcom_push(key=key, value=rows)
+            try:
+                if summary["status"] in ("infeasible", "skipped"):
+                    _stop(summary)
+                placement = self._place(record, answer, loaded)
+                self._log(summary, record, loaded)
+                self._push(ti, placement, loaded, record)
+            except Exception:
+                # A task that fails returns nothing, and yet has its link and its page.
+                ti.xcom_push(key=RETURN_VALUE, value=summary)
+                raise
         return {
             **summary,
-            "tasks": {stage: len(rows) for stage, rows in placement.stages.items()},
+            "tasks": {stage: rows[0]["count"] for stage, rows in placement.stages.items()},
             "records": records_folder(placement),
             "temporary": temporary_folders(placement, loaded.model.catalog.home),
         }
@@ -256,8 +272,18 @@ class QoSRecommendOperator(BaseOperator):
             configuration,
             recommendation_id=record.recommendation_id,
             initial_data=None if self.initial_data is None else str(self.initial_data),
-            max_rows=settings.max_map_length(),
+            max_rows=settings.max_map_length() if self.rows == "task" else None,
         )
+
+    def _push(self, ti: Any, placement: Placement, loaded: LoadedModel, record: RecommendationRecord) -> None:
+        workflow, catalog = loaded.model.workflow, loaded.model.catalog
+        first_only = placement.stages if self.rows == "stage" else ()
+        rows = {key: found[:1] if key in first_only else found for key, found in xcom_rows(placement).items()}
+        deadline_s, records = record.request["deadline_s"], records_folder(placement)
+        promised = promise(workflow, described(record), deadline_s, records)
+        ti.xcom_push(key=ROWS, value={**rows, PROMISE: promised})
+        if any(tier.volume is not None for tier in catalog.tiers):
+            ti.xcom_push(key=CATALOG, value=catalog.to_json())
 
     def _log(self, summary: Mapping[str, Any], record: RecommendationRecord, loaded: LoadedModel) -> None:
         tasks = {stage.name: stage.tasks for stage in loaded.model.workflow.stages}

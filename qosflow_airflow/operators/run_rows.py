@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from qosflow_airflow.exceptions import WorkflowError
+from qosflow_airflow.operators.session import task_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from airflow.sdk import Context
 
     from qosflow_airflow.core.placement import Placement
+    from qosflow_airflow.core.pods import PodPlan
 
 Rows = list[dict[str, Any]]
 Part = Literal["stage", "stage_in", "stage_out"]
 """What is done for a stage: its tasks, the copies before them, the copies after them."""
 
 RETURN_VALUE = "return_value"
+ROWS = "rows"
+"""The XCom key of all rows. They are kept at once: each value costs a task a call of Airflow's web server."""
+CATALOG = "_catalog"
+"""The XCom key of the tiers, for tasks that place a run elsewhere than on this machine."""
+PROMISE = "_promise"
+"""The key, beside the rows, of what tells a stage's first task how much time is left."""
 _KEY = re.compile(r"[\w.-]{1,200}")
 _TAKEN = ("_", "stage_in.", "stage_out.")
 
 
 def xcom_key(part: Part, stage: str) -> str:
-    """Return the XCom key under which a recommendation keeps the rows of a part of a stage.
+    """Return the key under which a recommendation keeps the rows of a part of a stage, within :data:`ROWS`.
 
     The rows of the stage itself lie under its name; those of the copies under ``stage_in.<name>`` and
     ``stage_out.<name>``.
@@ -42,8 +53,44 @@ def xcom_key(part: Part, stage: str) -> str:
     return stage if part == "stage" else f"{part}.{stage}"
 
 
-def xcom_rows(placement: Placement) -> dict[str, Rows]:
-    """Return the rows of every part of every stage, by XCom key."""
+def pull_rows(
+    context: Context,
+    recommend_task_id: str,
+    part: Part,
+    stage: str,
+    run: Mapping[str, Any] | None = None,
+) -> Rows:
+    """Return the rows of a part of a stage, as a recommending task pushed them, or one that plans its pods.
+
+    ``run`` is what :func:`pull_run` returned, where it was pulled already.
+
+    Raises
+    ------
+    AirflowFailException
+        When the recommendation has no such stage.
+    """
+    with task_errors():
+        key = xcom_key(part, stage)
+    rows: Rows | None = (run if run is not None else pull_run(context, recommend_task_id)).get(key)
+    if rows is None:
+        summary = context["ti"].xcom_pull(task_ids=recommend_task_id)
+        configuration = summary.get("configuration") if isinstance(summary, Mapping) else None
+        known = ", ".join((configuration or {}).get("tiers", ()))
+        raise AirflowFailException(
+            f"The recommendation of task {recommend_task_id!r} has no stage {stage!r}. "
+            f"Use one of {known or 'the stages of its workflow'}."
+        )
+    return rows
+
+
+def pull_run(context: Context, recommend_task_id: str) -> Mapping[str, Any]:
+    """Return all that such a task pushed for a run, by :func:`xcom_key`, and its :data:`PROMISE`."""
+    found: Mapping[str, Any] | None = context["ti"].xcom_pull(task_ids=recommend_task_id, key=ROWS)
+    return found or {}
+
+
+def xcom_rows(placement: Placement | PodPlan) -> dict[str, Rows]:
+    """Return the rows of every part of every stage, by :func:`xcom_key`."""
     parts: dict[Part, Mapping[str, Rows]] = {
         "stage": placement.stages,
         "stage_in": placement.stage_in,

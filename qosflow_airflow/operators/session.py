@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -28,6 +29,22 @@ def task_errors() -> Iterator[None]:
     except QoSFlowError as error:
         # The message says where and what to change; whence it came would only bury it in the log.
         raise AirflowFailException(str(error)) from None
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Leave Python's garbage collector off.
+
+    A task's process is made with hundreds of thousands of objects of Airflow in it. To walk them again and
+    again while libraries are imported takes longer than the imports, and copies their memory.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

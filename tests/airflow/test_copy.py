@@ -170,9 +170,9 @@ def copy_row(source: Path, destination: Path, of: str, records: Path) -> dict[st
 def test_a_stage_s_inputs_are_brought_in_before_its_rows_are_handed_on(
     ti: FakeTaskInstance, source: Path, destination: Path, tmp_path: Path
 ) -> None:
-    ti.xcom_push("merge", [{"index": 0}])
     places = {of: destination.with_name(of) for of in ("split", "initial_data")}
-    ti.xcom_push("stage_in.merge", [copy_row(source, to, of, tmp_path) for of, to in places.items()])
+    copies = [copy_row(source, to, of, tmp_path) for of, to in places.items()]
+    ti.xcom_push("rows", {"merge": [{"index": 0}], "stage_in.merge": copies})
     context: Any = {"ti": ti}
     operator = QoSStageInOperator(task_id="in", recommend_task_id="recommend", stage="merge")
     assert operator.execute(context) == [{"index": 0}]
@@ -181,12 +181,11 @@ def test_a_stage_s_inputs_are_brought_in_before_its_rows_are_handed_on(
 
 
 def test_one_copy_that_fails_fails_the_stage(ti: FakeTaskInstance, source: Path, tmp_path: Path) -> None:
-    ti.xcom_push("merge", [{"index": 0}])
     rows = [
         copy_row(source, tmp_path / "a", "a", tmp_path),
         copy_row(tmp_path / "b", tmp_path, "b", tmp_path),
     ]
-    ti.xcom_push("stage_in.merge", rows)
+    ti.xcom_push("rows", {"merge": [{"index": 0}], "stage_in.merge": rows})
     context: Any = {"ti": ti}
     with pytest.raises(AirflowFailException, match="no such folder"):
         QoSStageInOperator(task_id="in", recommend_task_id="recommend", stage="merge").execute(context)
@@ -197,10 +196,10 @@ def test_final_outputs_are_brought_home_where_they_are_not_there_already(
 ) -> None:
     context: Any = {"ti": ti}
     operator = QoSStageOutOperator(task_id="out", recommend_task_id="recommend", stage="merge")
-    ti.xcom_push("stage_out.merge", [])
+    ti.xcom_push("rows", {"stage_out.merge": []})
     with pytest.raises(AirflowSkipException):
         operator.execute(context)
-    ti.xcom_push("stage_out.merge", [copy_row(source, destination, "merge", tmp_path)])
+    ti.xcom_push("rows", {"stage_out.merge": [copy_row(source, destination, "merge", tmp_path)]})
     (moved,) = operator.execute(context)
     assert moved["files"] == 3
     assert content(destination) == content(source)

@@ -54,11 +54,11 @@ def test_rows_name_folders_of_the_chosen_tiers_and_of_this_run(
 ) -> None:
     summary = recommend(ti, max_nodes=1)
     run = summary["recommendation_id"]
-    rows = ti.xcom["split"]
+    rows = ti.xcom["rows"]["split"]
     assert [row["index"] for row in rows] == [0, 1, 2]
     assert rows[0]["env"]["QOSFLOW_COUNT"] == "3"
     assert rows[0]["output"] == f"{mounts['ram']}/{run}/output/split"
-    assert ti.xcom["stage_in.split"] == [
+    assert ti.xcom["rows"]["stage_in.split"] == [
         {
             "stage": "split",
             "data_of": INITIAL_DATA,
@@ -71,20 +71,20 @@ def test_rows_name_folders_of_the_chosen_tiers_and_of_this_run(
         }
     ]
     # On one node, what one stage wrote in memory is there for the next.
-    assert ti.xcom["stage_in.merge"] == []
-    assert ti.xcom["stage_out.split"] == []
-    (out,) = ti.xcom["stage_out.merge"]
-    assert out["source"] == ti.xcom["merge"][0]["output"]
+    assert ti.xcom["rows"]["stage_in.merge"] == []
+    assert ti.xcom["rows"]["stage_out.split"] == []
+    (out,) = ti.xcom["rows"]["stage_out.merge"]
+    assert out["source"] == ti.xcom["rows"]["merge"][0]["output"]
     assert out["destination"].startswith(f"{mounts['disk']}/{run}/")
     assert out["patterns"] == [r"all\.txt"]
     assert summary["records"] == f"{mounts['disk']}/{run}/records"
-    outputs = [ti.xcom[stage][0]["output"] for stage in ("split", "merge")]
+    outputs = [ti.xcom["rows"][stage][0]["output"] for stage in ("split", "merge")]
     assert summary["temporary"] == [rows[0]["inputs"][INITIAL_DATA], *outputs]
 
 
 def test_initial_data_may_lie_elsewhere(ti: FakeTaskInstance, published: ModelVersion) -> None:
     recommend(ti, initial_data="{{ params.data }}", params={"data": "/elsewhere"}, max_nodes=1)
-    assert ti.xcom["stage_in.split"][0]["source"] == "/elsewhere"
+    assert ti.xcom["rows"]["stage_in.split"][0]["source"] == "/elsewhere"
 
 
 def test_form_values_arrive_as_they_are(
@@ -175,7 +175,7 @@ def test_infeasible_takes_the_nearest_on_demand_and_says_so(
     assert summary["configuration"] == {"nodes": 2, "tiers": {"split": "ram", "merge": "ram"}}
     assert summary["binding"] == ["deadline_s"]
     assert store.recommendation(summary["recommendation_id"]).status == "infeasible"
-    assert len(ti.xcom["split"]) == 3
+    assert len(ti.xcom["rows"]["split"]) == 3
     warning = next(line for line in capsys.readouterr().out.splitlines() if "NOT MET" in line)
     assert "warning" in warning
 

@@ -20,8 +20,7 @@ def rows_of(ti: FakeTaskInstance, stage: str, part: Part = "stage") -> list[dict
 
 
 def test_it_returns_what_the_recommendation_pushed(ti: FakeTaskInstance) -> None:
-    ti.xcom_push("split", [{"index": 0}])
-    ti.xcom_push("stage_in.split", [])
+    ti.xcom_push("rows", {"split": [{"index": 0}], "stage_in.split": []})
     assert rows_of(ti, "split") == [{"index": 0}]
     assert rows_of(ti, "split", "stage_in") == []
 

@@ -54,6 +54,7 @@ def test_a_stage_has_one_row_per_task_with_all_that_the_task_needs() -> None:
         "env": {
             "QOSFLOW_STAGE": "split",
             "QOSFLOW_INDEX": "1",
+            "QOSFLOW_LABEL": "split 2/2 on tmpfs",
             "QOSFLOW_COUNT": "2",
             "QOSFLOW_TIER": "tmpfs",
             "QOSFLOW_NODES": "2",

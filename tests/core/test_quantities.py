@@ -12,8 +12,13 @@ from qosflow_airflow.exceptions import TierError
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("2", 2), (".5", Fraction(1, 2)), ("100m", Fraction(1, 10)), ("1Ki", 1024), ("1k", 1000), ("1E", 10**18)]
-    + [
+    [
+        ("2", 2),
+        (".5", Fraction(1, 2)),
+        ("100m", Fraction(1, 10)),
+        ("1Ki", 1024),
+        ("1k", 1000),
+        ("1E", 10**18),
         ("1e3", 1000),
         ("1E3", 1000),
         ("1e-3", Fraction(1, 1000)),

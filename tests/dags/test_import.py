@@ -25,6 +25,7 @@ def refused(*_):
 
 socket.socket.connect = socket.socket.connect_ex = refused
 import airflow.providers.standard.operators.bash, airflow.sdk
+import airflow.providers.cncf.kubernetes.operators.pod
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 loaded = set(sys.modules)
@@ -63,14 +64,15 @@ def test_every_dag_is_read_without_network_database_and_heavy_libraries(tmp_path
     assert heavy == []
 
 
-def test_the_genome_dag_has_the_stages_of_its_workflow() -> None:
-    module = load("genome_local")
+@pytest.mark.parametrize(("name", "first"), [("genome_local", "recommend"), ("genome_pods", "pods")])
+def test_the_genome_dags_have_the_stages_of_their_workflow(name: str, first: str) -> None:
+    module = load(name)
     workflow = read_workflow_yaml(ROOT / "examples" / "genome" / "workflow.yaml")
     assert {stage.name: list(stage.stage_predecessors) for stage in workflow.stages} == module.STAGES
     assert {producer for producer, consumer in workflow.edges if consumer == "final_data"} == module.FINAL
     for stage, predecessors in module.STAGES.items():
         stage_in, run = module.dag.get_task(f"{stage}.stage_in"), module.dag.get_task(f"{stage}.run")
-        assert stage_in.upstream_task_ids == {"recommend", *(f"{name}.run" for name in predecessors)}
+        assert stage_in.upstream_task_ids == {first, *(f"{name}.run" for name in predecessors)}
         assert run.upstream_task_ids == {f"{stage}.stage_in"}
         ends = {"compare", f"{stage}.stage_out"} if stage in module.FINAL else {"compare"}
         assert ends <= run.downstream_task_ids
