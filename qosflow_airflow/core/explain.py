@@ -80,9 +80,10 @@ def _explain_infeasible(answer: Mapping[str, Any]) -> str:
     nearest = answer["nearest"]
     if nearest is None:
         if answer["over_capacity"]:
-            return (
-                f"Nothing is feasible: {'; '.join(answer['over_capacity'])}. Use larger tiers or more nodes."
+            known = (
+                f"Nothing is feasible: {'; '.join(answer['over_capacity'])}. Use larger tiers or more nodes"
             )
+            return f"{known}{', or measure more' if answer['missing'] else ''}{_to_measure(answer)}."
         return (
             "Nothing is feasible: no configuration has all the measurements it needs. "
             f"Measure those missing{_to_measure(answer)}."

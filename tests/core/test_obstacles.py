@@ -193,3 +193,36 @@ def test_unknown_names_are_errors_that_name_the_known_ones() -> None:
         recommend(small(), QoSRequest(exclude=("nvme",)))
     with pytest.raises(WorkflowError, match=r"no stage 'sort'\. Use one of split, merge"):
         recommend(small(), QoSRequest(pin={"sort": "disk"}))
+
+
+def with_sizes(model: Model, ram_gib: float, disk_gib: float | None = None) -> Model:
+    """The small model with 3 GiB on every edge and from every stage, at 1 and 3 nodes."""
+    gib = 1 << 30
+    ram = replace(model.catalog.tiers[1], capacity_bytes=int(ram_gib * gib))
+    disk = replace(model.catalog.tiers[0], capacity_bytes=None if disk_gib is None else int(disk_gib * gib))
+    catalog = replace(model.catalog, tiers=(disk, ram))
+    scales = []
+    for nodes in (1, 3):
+        times = stage_times(model.workflow, catalog, nodes)
+        edge_bytes, output_bytes = np.full(len(times.edges), 3.0 * gib), np.full(2, 3.0 * gib)
+        sized = replace(times, edge_bytes=edge_bytes, output_bytes=output_bytes)
+        scales.append(ScaleModel(nodes, sized))
+    return Model(model.workflow, catalog, COMPLETE, tuple(scales))
+
+
+def test_more_nodes_are_offered_where_a_local_tier_is_too_small() -> None:
+    request = QoSRequest(max_nodes=1, pin={"split": "ram"})
+    answer = recommend(with_sizes(small(), ram_gib=4.0), request)
+    assert isinstance(answer, Infeasible)
+    words = [repair["words"] for repair in answer.answer["repairs"]]
+    assert words == ["split no longer pinned", "up to 3 nodes"]
+    assert answer.answer["missing"] == []
+
+
+def test_where_nothing_fits_anywhere_the_missing_capacity_is_said() -> None:
+    answer = recommend(with_sizes(small(), ram_gib=0.1, disk_gib=0.1), QoSRequest(deadline_s=100.0))
+    assert isinstance(answer, Infeasible)
+    assert answer.answer["repairs"] == []
+    assert answer.answer["missing"] == []
+    assert "GiB of 0.1" in answer.answer["explanation"]
+    assert answer.answer["explanation"].endswith("Use larger tiers or more nodes.")
