@@ -25,11 +25,12 @@ import yaml
 from collector import collect, read_records
 from errors import GenomeError
 from generate import MANIFEST, MOVED_BYTES_PER_VARIANT, SIZES, InputSize, generate, is_generated, parse_size
-from local_run import WorkflowRun, run_workflow
+from local_run import PROGRAM, WorkflowRun, run_workflow
 
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
 from qosflow_airflow.exceptions import QoSFlowError
 from qosflow_airflow.measure import measure_tiers, write_profile
+from qosflow_airflow.measure.page_cache import evict
 from qosflow_airflow.measure.scratch import is_memory, scratch, usable_bytes
 from qosflow_airflow.readers.tiers_yaml import check_tier_name
 from qosflow_airflow.readers.workflow_yaml import read_workflow_yaml
@@ -190,6 +191,8 @@ def trace_run(path: Path, settings: Settings, catalog: TierCatalog) -> None:
     workflow = read_workflow_yaml(TEMPLATE)
     folder = settings.tiers[settings.shared]
     with scratch(settings.shared, folder) as own:
+        # As a first run finds it: the input was written long ago, and is in no cache.
+        evict([settings.initial_data])
         shared = replace(catalog.tier(settings.shared), mount=str(own))
         say(f"trace: {sum(stage.tasks for stage in workflow.stages)} tasks, {settings.processes} at a time")
         run = run_workflow(
@@ -208,7 +211,7 @@ def trace_run(path: Path, settings: Settings, catalog: TierCatalog) -> None:
 
 
 def summarise(settings: Settings, run: WorkflowRun) -> dict[str, Any]:
-    """Return what ``run.json`` holds: where the input lies, and what the traced run moved."""
+    """Return what ``run.json`` holds: where the input lies, what runs a task, and what the trace moved."""
     stages: dict[str, dict[str, float]] = {}
     for record in read_records(run.records):
         name = record["stage"]
@@ -221,6 +224,7 @@ def summarise(settings: Settings, run: WorkflowRun) -> dict[str, Any]:
     return {
         "workflow": "genome",
         "initial_data": str(settings.initial_data),
+        "program": [str(PROGRAM), "run"],
         "tiers": {name: str(folder) for name, folder in settings.tiers.items()},
         "size": asdict(settings.size),
         "processes": settings.processes,

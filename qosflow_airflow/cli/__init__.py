@@ -18,6 +18,7 @@ from qosflow_airflow.cli import (
     import_traces,
     profile,
     scaling,
+    validate,
 )
 from qosflow_airflow.cli.exit_codes import BAD_INPUT, INFEASIBLE, OK
 from qosflow_airflow.exceptions import QoSFlowError
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     ask.add_recommend(commands)
     explain.add_explain(commands)
     evaluate.add_evaluate(commands)
+    validate.add_validate(commands)
     figures.add_figures(commands)
     database.add_models(commands)
     database.add_db(commands)

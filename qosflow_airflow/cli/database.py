@@ -7,7 +7,7 @@ from typing import Any
 
 from qosflow_airflow.cli.exit_codes import OK
 from qosflow_airflow.cli.sources import add_database, database_url, open_store
-from qosflow_airflow.cli.text import as_json, table
+from qosflow_airflow.cli.text import as_json, card_line, table
 
 
 def add_models(commands: Any) -> None:
@@ -25,11 +25,14 @@ def _models(options: argparse.Namespace) -> int:
     """List the model versions in the database, newest first."""
     with open_store(options) as store:
         models = store.models(options.workflow)
+        found = {model.model_id: store.report_cards(model.model_id, limit=1) for model in models}
+    cards = {model_id: card[0].report if card else None for model_id, card in found.items()}
     if options.format == "json":
         keys = ("model_id", "workflow", "version", "created_at", "summary", "inputs", "qosflow_version")
-        print(as_json([{key: getattr(model, key) for key in keys} for model in models]))
+        said = [{key: getattr(model, key) for key in keys} for model in models]
+        print(as_json([{**one, "report_card": cards[one["model_id"]]} for one in said]))
         return OK
-    rows = [("workflow", "version", "made", "rules", "scales", "model")]
+    rows = [("workflow", "version", "made", "rules", "scales", "model", "held against runs")]
     rows += [
         (
             model.workflow,
@@ -38,6 +41,7 @@ def _models(options: argparse.Namespace) -> int:
             str(model.summary.get("rules", "")),
             ",".join(map(str, model.summary.get("scales", []))),
             model.model_id,
+            card_line(card) if (card := cards[model.model_id]) else "",
         )
         for model in models
     ]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qosflow_airflow.cli.exit_codes import OK
-from qosflow_airflow.cli.sources import add_model, open_model
-from qosflow_airflow.cli.text import as_json, figure, progress, table
+from qosflow_airflow.cli.sources import add_model, open_model, open_report_card
+from qosflow_airflow.cli.text import as_json, card_line, figure, progress, table
 
 HEADING = ("nodes", "ordering", "concordance", "published", "first choice", "regret", "ratio", "tied")
 NOTE = """\
@@ -40,7 +40,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     if options.plot is not None:
         check_drawable(options.plot)
-    found = evaluate_model(open_model(options))
+    found = {**evaluate_model(open_model(options)), "report_card": open_report_card(options)}
     print(as_json(found) if options.format == "json" else evaluation_text(found))
     if options.plot is not None:
         from qosflow_airflow.figures.evaluation import draw_evaluation
@@ -55,6 +55,8 @@ def evaluation_text(found: Mapping[str, Any]) -> str:
     scales = found["scales"]
     rows = [row for nodes, scale in scales.items() for row in _rows(nodes, scale)]
     lines = [line for nodes, scale in scales.items() for line in _about(nodes, scale)]
+    card = found.get("report_card")
+    lines += [f"Held against runs: {card_line(card)}."] if card else []
     return "\n".join([table([HEADING, *rows]), "", *lines, "", NOTE])
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qosflow_airflow.exceptions import StoreError
 
@@ -49,6 +49,17 @@ def open_model(options: argparse.Namespace) -> Model:
 
     with open_store(options) as store:
         return load_model(store, options.workflow).model
+
+
+def open_report_card(options: argparse.Namespace) -> Mapping[str, Any] | None:
+    """Return the newest report card of the model that the command names, ``None`` where it has none."""
+    if options.model is not None:
+        from qosflow_airflow.store.model_folder import read_report_card
+
+        return read_report_card(options.model)
+    with open_store(options) as store:
+        cards = store.report_cards(store.newest_model(options.workflow).model_id, limit=1)
+    return cards[0].report if cards else None
 
 
 @contextmanager

@@ -74,6 +74,15 @@ def figure(value: float | None, unit: str = "") -> str:
     return "" if value is None else f"{value:.3f}{unit}"
 
 
+def card_line(card: Mapping[str, Any]) -> str:
+    """Return a report card in one line."""
+    covered = "" if card["coverage_90"] is None else f", {card['coverage_90']:.0%} of runs in 90 % intervals"
+    return (
+        f"concordance {card['concordance']:.3f}, median error {card['median_error']:.1%}{covered} "
+        f"({card['runs']} runs of {card['configurations']} configurations)"
+    )
+
+
 def as_json(value: Any) -> str:
     """Return a value as indented JSON."""
     return json.dumps(value, indent=2, default=str, allow_nan=False)

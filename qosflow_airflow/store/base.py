@@ -135,8 +135,8 @@ class Store(ABC):
       names nothing, so it is :class:`NotFoundError`.
     - **JSON.** Objects (``options``, ``summary``, ``request``, ``answer``, ``outcome``, ``report``) must be
       plain JSON and come back equal, with no promise about the order of keys. NaN and infinity are refused:
-      what is unknown is ``None``. So are whole numbers beyond 64 bits, keys that are not text, and the characters
-      Postgres cannot keep (NUL, lone surrogates).
+      what is unknown is ``None``. So are whole numbers beyond 64 bits, keys that are not text, and the
+      characters Postgres cannot keep (NUL, lone surrogates).
     - **The past stays.** A model version and its parts, a recommendation, an outcome and a report card are
       never changed or removed. Versions of a workflow are numbered 1, 2, 3, … without holes or duplicates.
     - **Calls are whole.** Each call happens entirely or not at all, whatever breaks in between. Calls may

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MODEL = "model.json"
 REGIONS = "regions.json"
 CONFIGURATIONS = "configurations.csv"
+REPORT_CARD = "report_card.json"
 _PARTIAL = ".partial-"
 
 
@@ -37,7 +38,7 @@ def write_model_folder(folder: Path, model: Model, configurations: Iterable[pd.D
         folder.mkdir(parents=True, exist_ok=True)
         # A build that was killed leaves its unfinished files behind; they are in nobody's way.
         names = {path.name for path in folder.iterdir() if not path.name.startswith(_PARTIAL)}
-        foreign = names - {MODEL, REGIONS, CONFIGURATIONS}
+        foreign = names - {MODEL, REGIONS, CONFIGURATIONS, REPORT_CARD}
         if foreign and not (folder / MODEL).exists():
             raise BundleError(
                 f"holds {', '.join(sorted(foreign)[:3])}, which is not a model's",
@@ -52,6 +53,8 @@ def write_model_folder(folder: Path, model: Model, configurations: Iterable[pd.D
             _write_json(written / REGIONS, model.regions_to_json())
             files = {name: _sha256(written / name) for name in (CONFIGURATIONS, REGIONS)}
             _write_json(written / MODEL, {**model.to_json(), "files": files})
+            # What was measured of another model says nothing of this one.
+            (folder / REPORT_CARD).unlink(missing_ok=True)
             for name in (CONFIGURATIONS, REGIONS, MODEL):
                 (written / name).replace(folder / name)
     except OSError as error:
@@ -82,6 +85,19 @@ def read_model_folder(folder: Path) -> Model:
         raise BundleError(
             f"does not hold a model: {error!r}", source=folder / MODEL, cure="Build the model again."
         ) from error
+
+
+def write_report_card(folder: Path, report: dict[str, Any]) -> None:
+    """Keep how well the model in ``folder`` held in runs."""
+    temporary = folder / f"{_PARTIAL}{os.getpid()}"
+    _write_json(temporary, report)
+    temporary.replace(folder / REPORT_CARD)
+
+
+def read_report_card(folder: Path) -> dict[str, Any] | None:
+    """Return how well the model in ``folder`` held in runs, ``None`` where it was not tried."""
+    path = folder / REPORT_CARD
+    return _read_json(path) if path.exists() else None
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def test_every_transfer_gets_a_positive_rate_and_nothing_stays(folders: dict[str
 
 
 def test_the_profile_answers_what_the_estimate_asks(folders: dict[str, Path], tmp_path: Path) -> None:
-    rows = measure_tiers(folders, budget_s=1.5, jobs=(1, 2), volumes_bytes=SMALL)
+    rows = measure_tiers(folders, budget_s=20, jobs=(1, 2), volumes_bytes=SMALL)
     write_profile(rows, tmp_path / "profile.csv")
     rates = read_rates_csv(tmp_path / "profile.csv")
     assert len(rates.frame) == len(rows)
