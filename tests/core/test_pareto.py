@@ -144,6 +144,18 @@ def test_a_front_that_is_followed_in_large_steps_says_how_large(seed: int) -> No
         )
 
 
+@settings(max_examples=25)
+@given(seeds, st.sampled_from([COMPLETE, REFERENCE]))
+def test_the_front_does_not_depend_on_how_configurations_are_searched(
+    seed: int, rules: MakespanRules
+) -> None:
+    for model, request in cases(seed, rules, "nodes"):
+        large = ConfidentSearch(model, BranchAndBound(model))
+        chosen = best(large, request)
+        if chosen:
+            assert find_front(large, request, chosen[0]) == front_of(model, request)
+
+
 def points(*amounts: tuple[float, float]) -> tuple[Point, ...]:
     return tuple(Point(makespan_s, hours, None, 1, ()) for makespan_s, hours in amounts)
 

@@ -12,6 +12,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qosflow_airflow.core.branch_and_bound import BranchAndBound
+from qosflow_airflow.core.confidence import ConfidentSearch
 from qosflow_airflow.core.cost import money, node_hours
 from qosflow_airflow.core.loosening import asked_constraints, limit
 from qosflow_airflow.core.makespan_rules import COMPLETE, REFERENCE, MakespanRules
@@ -150,6 +152,14 @@ def test_the_first_repair_is_the_cheapest_and_there_is_one_whenever_anything_is_
             assert found[0]["price"] <= min(exact) * 1.01 + 0.0201
         else:
             assert bool(found) == bool(best(search_of(model), QoSRequest()))
+
+
+@settings(max_examples=25)
+@given(seeds, st.sampled_from([COMPLETE, REFERENCE]))
+def test_repairs_do_not_depend_on_how_configurations_are_searched(seed: int, rules: MakespanRules) -> None:
+    for model, request in infeasible_cases(seed, rules)[:3]:
+        large = ConfidentSearch(model, BranchAndBound(model))
+        assert find_repairs(large, request) == find_repairs(search_of(model), request)
 
 
 def test_a_deadline_is_rounded_up_so_that_it_is_met() -> None:
