@@ -1,7 +1,7 @@
 """Putting neighbouring rules together: fewer regions, told apart more clearly, each still few rules.
 
-Rules stand in the order of their mean rank, and two neighbours become one group where that adds the least to
-the squared spread of ranks inside groups (Ward, 1963), until the groups are few enough.
+Rules stand in the order of their mean places, and two neighbours become one group where that adds the least
+to the squared spread of places inside groups (Ward, 1963), until the groups are few enough.
 """
 
 from __future__ import annotations

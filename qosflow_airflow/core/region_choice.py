@@ -24,7 +24,7 @@ JUDGED = (6, 9, 14, 24)
 """The numbers of regions by which two sets of questions are compared."""
 WORTH = 1 / 80
 """A region more must bring this share of what can be gained by ordering at all."""
-TIE = 0.005
+TIE = 0.01
 """Shares of what can be gained that are closer than this are alike: the fewer regions are taken."""
 CLEARLY = 0.002
 """More questions must order better by so much, and by more than repeats differ, to be worth their words."""

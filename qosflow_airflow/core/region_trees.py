@@ -3,7 +3,8 @@
 A tree is grown on ranks (with a long tail, splits by squared seconds chase the few slowest layouts) and
 pruned by the absolute deviation of makespans from their median, which is what a region foretells. For R
 regions it is pruned to 2 R leaves, and neighbouring leaves are put together
-(:mod:`~qosflow_airflow.core.merging`).
+(:mod:`~qosflow_airflow.core.merging`) by their place: rank and seconds alike, so that the order is kept and a
+region does not mix what takes very different times.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ class RegionTree(NamedTuple):
     paths: IntArray
     makespan_s: FloatArray
     node_count: FloatArray
-    node_mean_rank: FloatArray
+    node_place: FloatArray
 
     def grouping(self, regions: int, rules_per_region: int) -> Grouping:
         """Return at most that many regions of so many leaves on average."""
         for leaves in range(regions * rules_per_region, regions - 1, -1):
             found = self.pruned.leaves(self.pruned.alpha_of(leaves))
-            found = found[np.argsort(self.node_mean_rank[found], kind="stable")]
-            groups = merged(self.node_count[found].tolist(), self.node_mean_rank[found].tolist(), regions)
+            found = found[np.argsort(self.node_place[found], kind="stable")]
+            groups = merged(self.node_count[found].tolist(), self.node_place[found].tolist(), regions)
             if groups is not None:
                 return Grouping(found, np.array(groups))
         raise AssertionError("as many leaves as regions need no merging")
@@ -92,8 +93,9 @@ def fit_tree(rows: Rows, grow: Grow) -> RegionTree:
     first = np.ones(paths.shape, dtype=bool)
     first[:, 1:] = paths[:, 1:] != paths[:, :-1]
     count = np.bincount(paths[first], minlength=tree.size).astype(np.float64)
-    ranks = np.broadcast_to(rank[:, None], paths.shape)[first]
-    total = np.bincount(paths[first], ranks, minlength=tree.size)
+    place = _standardized(rank) + _standardized(rows.makespan_s)
+    places = np.broadcast_to(place[:, None], paths.shape)[first]
+    total = np.bincount(paths[first], places, minlength=tree.size)
     return RegionTree(prune(tree, deviation), paths, rows.makespan_s, count, total / count)
 
 
@@ -114,6 +116,10 @@ def grow_tree(
         np.asarray(tree.children_right, dtype=np.int64),
         np.where(tree.children_left < 0, -1, tree.feature).astype(np.int64),
     )
+
+
+def _standardized(values: FloatArray) -> FloatArray:
+    return np.asarray((values - values.mean()) / (values.std() or 1.0))
 
 
 def _medians(group: IntArray, ascending: FloatArray, groups: int) -> FloatArray:
