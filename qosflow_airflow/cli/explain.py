@@ -168,7 +168,7 @@ def _alternatives(found: Found) -> list[str]:
     for other in found.get("alternatives") or []:
         known = found.get("makespan_s") is not None
         difference = f"{other['makespan_s'] - found['makespan_s']:+.1f} s" if known else ""
-        seconds, hours = f"{other['makespan_s']:.1f} s", f"{other['node_hours']:.3f}"
+        seconds, hours = f"{other['makespan_s']:.1f} s", f"{other['node_hours']:.4g}"
         rows.append((seconds, difference, hours, _configuration(other)))
     return _table(rows)
 
@@ -181,5 +181,5 @@ def _trade_offs(front: Found | None) -> list[str]:
     for point in front["points"]:
         cost = [f"{point['cost']:.4g}"] if priced and point.get("cost") is not None else [""] * priced
         words = _configuration(point) + (" (the knee)" if point.get("knee") else "")
-        rows.append((f"{point['makespan_s']:.1f} s", f"{point['node_hours']:.3f}", *cost, words))
+        rows.append((f"{point['makespan_s']:.1f} s", f"{point['node_hours']:.4g}", *cost, words))
     return _table(rows)
