@@ -9,7 +9,6 @@ but what cannot meet the request, so that going on gives the second best, and so
 from __future__ import annotations
 
 import heapq
-import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,8 +34,10 @@ WIDTH = 16
 """Boxes that are bounded together at most."""
 FEWER = 0.05
 """Share of a box's choices from which on it is worth bounding again without them."""
-MAX_BOXES = 4000
-"""Boxes that are cut in vain before a search is given up: several seconds of work."""
+MAX_WORK = 2e8
+"""Numbers that are looked at in vain, about, before a search is given up: a few seconds."""
+WORK_OF_CAPACITY = 20
+"""How often capacities are looked at, and how much longer that takes, per box."""
 DIVES = 8
 """Boxes that are then looked into for a configuration, down to the end."""
 
@@ -57,6 +58,13 @@ class Scale(NamedTuple):
         impossible = capacity.impossible_pairs(len(makespans.times.edges))
         return cls(makespans, bounds_of(makespans, impossible), capacity)
 
+    @property
+    def work(self) -> float:
+        """How many numbers are about looked at to bound a box."""
+        stages, tiers = self.makespans.costs.execution_s.shape
+        bounds = self.makespans.costs.delay_s.size * stages * tiers
+        return float(bounds + (0 if self.capacity is None else WORK_OF_CAPACITY * self.capacity.size))
+
     def feasible_makespan_s(self, layouts: Layouts) -> FloatArray:
         """Return the makespan of each layout, NaN where it is unknown or the data does not fit."""
         makespan_s = self.makespans.makespan_s(layouts)
@@ -75,12 +83,12 @@ class Scale(NamedTuple):
 class BranchAndBound:
     """Best-first branch and bound over boxes of tiers.
 
-    ``most_boxes`` are cut in vain before a search is given up.
+    ``most_work`` is done in vain before a search is given up; see :attr:`Scale.work`.
     """
 
     model: Model
     method: str = "branch and bound"
-    most_boxes: int = MAX_BOXES
+    most_work: float = MAX_WORK
 
     def __post_init__(self) -> None:
         self._gave_up: list[tuple[QoSRequest, float]] = []
@@ -89,11 +97,11 @@ class BranchAndBound:
     def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
         """Yield all configurations that meet ``request``, best first.
 
-        When ``most_boxes`` were cut without a next one, the best that are known are yielded and the search
+        After ``most_work`` without a next one, the best that are known are yielded and the search
         ends; :meth:`lower_bound` says so.
         """
         queue = Queue(self.model, request, self.scales)
-        for candidate in queue.candidates(self.most_boxes):
+        for candidate in queue.candidates(self.most_work):
             self._note(request, queue)
             yield candidate
         self._note(request, queue)
@@ -145,16 +153,16 @@ class Queue:
             if tiers.any(axis=1).all() and (request.max_nodes is None or nodes <= request.max_nodes):
                 self._push(Candidate(0.0, 0.0, nodes, ()), Box(scale, tiers))
 
-    def candidates(self, most_boxes: int = sys.maxsize) -> Iterator[Candidate]:
-        """Yield configurations, best first; after ``most_boxes`` in vain, only the best that are known."""
-        width, cut = 1, 0
+    def candidates(self, most_work: float = np.inf) -> Iterator[Candidate]:
+        """Yield configurations, best first; after ``most_work`` in vain, only the best that are known."""
+        width, work = 1, 0.0
         while self._entries:
             bound, _, content = heapq.heappop(self._entries)
             if isinstance(content, _Leaves):
                 yield bound
                 self._push_leaves(content.others)
-                width, cut = 1, 0
-            elif cut >= most_boxes:
+                width, work = 1, 0.0
+            elif work >= most_work:
                 self.gave_up_at = bound.objective
                 self._push(bound, content)
                 yield from self._known()
@@ -163,7 +171,8 @@ class Queue:
                 # The longer nothing comes out, the more boxes will have to be cut before something does.
                 boxes = [content, *self._next_boxes(content.scale, width - 1)]
                 self._cut(boxes)
-                width, cut = min(2 * width, WIDTH), cut + len(boxes)
+                width = min(2 * width, WIDTH)
+                work += len(boxes) * self._scales[content.scale].work
 
     def _known(self) -> list[Candidate]:
         """Return configurations that are known, best first, after a look straight down into some boxes."""

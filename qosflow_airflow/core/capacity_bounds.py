@@ -51,6 +51,11 @@ class CapacityBounds:
         """Whether anything could be too full at all."""
         return bool(len(self._room))
 
+    @property
+    def size(self) -> int:
+        """How many numbers are summed up."""
+        return self._pairs.size + self._outputs.size
+
     def fitting(self, tiers: BoolArray) -> BoolArray:
         """Return the tiers of a box (S x T) that a stage can take so that the data may still fit."""
         least, more, _, _ = self._least(tiers)

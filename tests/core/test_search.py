@@ -211,7 +211,7 @@ def test_a_search_that_gives_up_says_so_and_how_far_it_may_be_from_the_best(
     gave_up = 0
     for _, model, _, known in cases(range(60)):
         request = QoSRequest()
-        search = BranchAndBound(model, most_boxes=0)
+        search = BranchAndBound(model, most_work=0)
         answer = recommend(model, request, ConfidentSearch(model, search))
         truth = best(known, request)
         if search.lower_bound(request) is None:
