@@ -28,7 +28,6 @@ from qosflow_airflow.core.stage_roles import (
     EXAMINED,
     SpaceIndex,
     StageRole,
-    layout_codes,
     stage_role,
 )
 from qosflow_airflow.core.transfer import FloatArray, IntArray
@@ -173,7 +172,8 @@ class _Fit:
     def _choose(self, fitted: IntArray, questions: tuple[Condition, ...], plain: int) -> Choice:
         layouts = self.layouts[fitted]
         features = truths(questions, layouts, *self.space).astype(np.float32)
-        rows = Rows(features, self.makespan_s[fitted], layout_codes(layouts, self.tiers))
+        copies = np.unique(layouts, axis=0, return_inverse=True)[1].reshape(-1)
+        rows = Rows(features, self.makespan_s[fitted], copies)
         fewest = self.options.min_layouts or max(1, len(fitted) // 500)
         state = np.random.RandomState(self.seed)  # of scikit-learn's kind, to choose among equal splits
         return choose_tree(

@@ -52,8 +52,8 @@ class SpaceIndex:
     ) -> None:
         self.tiers = tiers
         self.evaluate = evaluate
-        self.weights = _place_values(layouts.shape[1], tiers)
-        self.code = layout_codes(layouts, tiers)
+        self.weights = _weights(layouts.shape[1], tiers)
+        self.code = np.asarray(layouts @ self.weights, dtype=np.int64)
         self.order = np.argsort(self.code, kind="stable")
         self.sorted_code = self.code[self.order]
         self.layouts = layouts
@@ -69,7 +69,7 @@ class SpaceIndex:
         wanted = self.code[rows, None] + (tier - own[:, None]) * self.weights[stage]
         at = np.searchsorted(self.sorted_code, wanted)
         found = self.order[np.minimum(at, len(self.order) - 1)]
-        known = self.code[found] == wanted
+        known = (self.code[found] == wanted) & self._are_swaps(rows, stage, found)
         exists = known & (tier != own[:, None])
         swapped_s = np.where(exists, self.makespan_s[found], np.nan)
         if self.evaluate is not None and not known.all():
@@ -78,6 +78,14 @@ class SpaceIndex:
             swapped[:, stage] = moved_to
             exists[row, moved_to], swapped_s[row, moved_to] = self.evaluate(swapped)
         return swapped_s, exists
+
+    def _are_swaps(self, rows: IntArray, stage: int, found: IntArray) -> NDArray[np.bool_]:
+        """Return whether the layouts found differ from those of ``rows`` by ``stage`` only, on each tier."""
+        same = np.ones(found.shape, dtype=bool)
+        for s in range(self.layouts.shape[1]):
+            own = np.arange(self.tiers) if s == stage else self.layouts[rows, s, None]
+            same &= self.layouts[found, s] == own
+        return same
 
 
 def stage_role(
@@ -114,6 +122,13 @@ def layout_codes(layouts: Layouts, tiers: int) -> IntArray:
         When the space has more layouts than there are numbers.
     """
     return np.asarray(layouts @ _place_values(layouts.shape[1], tiers), dtype=np.int64)
+
+
+def _weights(stages: int, tiers: int) -> IntArray:
+    """Return place values, or where no number is large enough, random ones whose sums are rarely equal."""
+    if tiers**stages <= np.iinfo(np.int64).max:
+        return _place_values(stages, tiers)
+    return np.random.default_rng(stages).integers(1, np.iinfo(np.int64).max, stages) | 1
 
 
 def _place_values(stages: int, tiers: int) -> IntArray:

@@ -258,6 +258,19 @@ def test_as_many_regions_as_asked_for(asked: int) -> None:
     assert all(len(region.rules) <= 3 for region in found.regions)
 
 
+def test_a_sample_of_a_space_without_end() -> None:
+    rng = random.Random(5)
+    workflow = chain(*((f"stage{k:02}", 2) for k in range(45)))
+    model = MakespanModel(workflow, CATALOG, random_times(rng, workflow, CATALOG, 2), COMPLETE)
+    layouts = np.random.default_rng(5).integers(0, 3, (200, 45)).astype(np.int8)
+    found = fit_regions(model, layouts, model.schedule(layouts), options=QUICK)
+    assert found.measured == 200
+    # No swap leads to another layout of the sample: all of them were evaluated.
+    changes = [rule.swap_change for region in found.regions for rule in region.stages.values()]
+    assert all(change is not None for change in changes)
+    assert max(change or 0.0 for change in changes) > 0
+
+
 def test_moves_are_named_where_they_are_what_counts() -> None:
     moved = (LAYOUTS[:, 0] != LAYOUTS[:, 1]) * 50.0
     found = regions_of(10.0 + moved + LAYOUTS[:, 2])
