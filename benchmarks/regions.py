@@ -9,7 +9,8 @@ concordance that were published (expected_summary.json).
 
 The time is compared with the published way of choosing a tree, run in the same process: one tree on all
 scales by absolute error, fitted again for every price of its pruning path in every fold. With ``--refit N``
-only N of these fits are made, evenly spread, and their time is scaled up to all of them.
+only N of these fits are made, evenly spread, and their time is scaled up to all of them. Times are those of
+the processor, which other work on the machine changes little.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
 
-from benchmarks.report import best_of, write_report
+from benchmarks.report import write_report
 from benchmarks.whole_space import Case, from_bundle, synthetic
 from qosflow_airflow.core.concordance import concordance
 from qosflow_airflow.core.conditions import tiers_of_stages, truths
@@ -88,7 +89,10 @@ def at_scale(
 ) -> dict[str, Any]:
     """Return curves, knee and forest at one node count, and print them."""
     model, evaluated = _evaluated(case, rules, nodes)
-    fit_s, found = best_of(2, lambda: fit_regions(model, evaluated.layouts, evaluated))
+    fit_regions(model, evaluated.layouts, evaluated)  # imports, and tables that the model keeps
+    started = process_time()
+    found = fit_regions(model, evaluated.layouts, evaluated)
+    fit_s = process_time() - started
     single = fit_regions(model, evaluated.layouts, evaluated, options=RegionOptions(rules_per_region=1))
     known = ~np.isnan(evaluated.makespan_s)
     forest = forest_concordance(model, evaluated.layouts[known], evaluated.makespan_s[known], trees)
@@ -152,19 +156,19 @@ def refit_way(case: Case, rules: MakespanRules, scales: tuple[int, ...], most: i
     few = len(makespan_s) < 1000
     folds = CrossValidation(5, 5, 0) if few else CrossValidation(10, 2, 0)
     shape = {"criterion": "absolute_error", "min_samples_leaf": 3 if few else 30, "max_depth": 12}
-    started = perf_counter()
+    started = process_time()
     path = DecisionTreeRegressor(**shape, random_state=0).cost_complexity_pruning_path(features, makespan_s)
-    path_s = perf_counter() - started
+    path_s = process_time() - started
     prices = np.unique(np.maximum(path.ccp_alphas, 0.0))
     fits = [
         (fold, k, price) for fold in folds.held_out(group) for k in range(folds.folds) for price in prices
     ]
     step = 1 if most is None else max(1, len(fits) // most)
-    started = perf_counter()
+    started = process_time()
     for fold, k, price in fits[::step]:
         tree = DecisionTreeRegressor(**shape, random_state=0, ccp_alpha=price)
         tree.fit(features[fold != k], makespan_s[fold != k]).predict(features[fold == k])
-    fits_s = perf_counter() - started
+    fits_s = process_time() - started
     made = len(fits[::step])
     return {"made": made, "all": len(fits), "made_s": fits_s, "all_s": path_s + fits_s * len(fits) / made}
 
