@@ -18,6 +18,7 @@ Usage: ./setup.sh COMMAND
   airflow ...  any Airflow command in that environment, for example: ./setup.sh airflow dags list
   qosflow ...  any QoSFlow command in that environment, for example: ./setup.sh qosflow models
   test ...     lint, types, architecture and all tests; arguments go to pytest
+  test-kubernetes ...  the tests on a real cluster: the one that KUBECONFIG names, with the workload's image loaded
   lock         remake constraints/ (newest versions that fit together)
   help         this text
 
@@ -166,6 +167,15 @@ run_tests() {
     [ -z "$broken" ]
 }
 
+# Pods on the cluster that KUBECONFIG names, after the same on a pods API of our own.
+run_cluster_tests() {
+    [ -n "${KUBECONFIG:-}" ] || fail "No cluster is given: KUBECONFIG is not set." \
+        "Name the kubeconfig of a cluster on this machine: KUBECONFIG=/path/to/kubeconfig ./setup.sh test-kubernetes"
+    [ -r "$KUBECONFIG" ] || fail "KUBECONFIG=$KUBECONFIG cannot be read." "Start the cluster, or name another file."
+    cd "$ROOT"
+    exec "$VENV/bin/pytest" -rs tests/kubernetes tests/system/test_kubernetes.py "$@"
+}
+
 COMMAND="${1:-help}"
 [ "$#" -eq 0 ] || shift
 case "$COMMAND" in
@@ -183,6 +193,10 @@ case "$COMMAND" in
         ensure_environment
         ensure_fio
         run_tests "$@"
+        ;;
+    test-kubernetes)
+        ensure_environment
+        run_cluster_tests "$@"
         ;;
     lock)
         ensure_environment

@@ -110,7 +110,7 @@ def test_every_command_and_option_is_described() -> None:
 
 def test_the_commands_of_setup_are_those_of_its_help() -> None:
     said = subprocess.run([ROOT / "setup.sh", "help"], capture_output=True, text=True, check=True).stdout
-    known = set(re.findall(r"^  ([a-z]+)[ .]", said, flags=re.MULTILINE))
+    known = set(re.findall(r"^  ([a-z-]+)[ .]", said, flags=re.MULTILINE))
     shown = {
         match[1] for _, text in shown_commands() for match in re.finditer(r"\./setup\.sh ([a-z-]+)", text)
     }
@@ -133,9 +133,16 @@ def test_every_parameter_of_the_operators_is_described() -> None:
     from qosflow_airflow.operators.clean import QoSCleanOperator
     from qosflow_airflow.operators.compare import QoSCompareOperator
     from qosflow_airflow.operators.copy import QoSCopyOperator
+    from qosflow_airflow.operators.pods import QoSPodsOperator
     from qosflow_airflow.operators.recommend import QoSRecommendOperator
 
-    for operator in (QoSRecommendOperator, QoSCopyOperator, QoSCompareOperator, QoSCleanOperator):
+    for operator in (
+        QoSPodsOperator,
+        QoSRecommendOperator,
+        QoSCopyOperator,
+        QoSCompareOperator,
+        QoSCleanOperator,
+    ):
         parameters = set(inspect.signature(operator.__init__).parameters) - {"self", "kwargs"}
         assert parameters <= code_of("operator.md"), operator.__name__
         assert operator.__name__ in code_of("operator.md")
