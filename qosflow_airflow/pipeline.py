@@ -38,7 +38,6 @@ from qosflow_airflow.core.region_fit import RegionOptions, fit_regions
 from qosflow_airflow.core.regions import RegionSet
 from qosflow_airflow.core.scaling import ScalingRules, check_scale, scaled, scaled_workflow
 from qosflow_airflow.core.scaling import project as project_observations
-from qosflow_airflow.core.space import MAX_LAYOUTS, ConfigurationSpace
 from qosflow_airflow.core.spm_estimate import spm_transfer_table
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import StageTimes
@@ -107,7 +106,6 @@ def open_build(
     checked = check_rates(StorageRates(parts["rates"])) if "rates" in parts else None
     if checked is not None:
         parts["rates"] = checked.rates.frame
-    _check_size(workflow, catalog, options.rules)
     # Who asks for it by name may stand in another folder.
     store.register_workflow(workflow.name, str(bundle.absolute()), workflow.description)
     build_id = store.create_build(workflow.name, options.to_json(), found.hashes)
@@ -179,13 +177,15 @@ def estimate(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
 
 
 def cost(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
-    """Evaluate every valid configuration: makespan, split, critical path."""
-    evaluated = evaluate_space(_Plan.read(store, build_id).makespans(store, build_id, nodes))
+    """Evaluate every valid configuration, or a sample of too many: makespan, split, critical path."""
+    makespans = _Plan.read(store, build_id).makespans(store, build_id, nodes)
+    evaluated = evaluate_space(makespans)
     store.put_part(build_id, "configurations", str(nodes), evaluated.to_bytes(), ARRAYS)
     return {
         "build_id": build_id,
         "nodes": nodes,
         "configurations": len(evaluated),
+        "sampled": makespans.space.is_sampled,
         "states": evaluated.states(),
     }
 
@@ -202,6 +202,9 @@ def regions(store: Store, build_id: str, nodes: int) -> dict[str, Any]:
     asked = RegionOptions(regions=options.regions)
     fitted = fit_regions(makespans, evaluated.layouts, evaluated, options=asked)
     quality = {
+        # Of so many layouts, these were evaluated: all that are valid, or a sample.
+        "layouts": {"evaluated": len(evaluated), "of": makespans.space.size},
+        "sampled": makespans.space.is_sampled,
         "policies": {
             name: found._asdict()
             for name, found in policy_qualities(makespans, evaluated.layouts, evaluated.makespan_s).items()
@@ -254,7 +257,8 @@ def run(
         estimate(store, opened.build_id, nodes)
         counted = cost(store, opened.build_id, nodes)
         found = regions(store, opened.build_id, nodes)
-        progress(f"{nodes} nodes: {counted['configurations']:,} configurations, {found['regions']} regions")
+        what = "sampled configurations" if counted["sampled"] else "configurations"
+        progress(f"{nodes} nodes: {counted['configurations']:,} {what}, {found['regions']} regions")
     return publish(store, opened.build_id)
 
 
@@ -398,12 +402,6 @@ def _spm_transfer_table(bundle: Bundle, catalog: TierCatalog) -> TransferTable:
             cure="Add observations.csv and profile.csv, or leave the estimator out.",
         )
     return spm_transfer_table(bundle.workflow, catalog, bundle.observations, bundle.rates)
-
-
-def _check_size(workflow: Workflow, catalog: TierCatalog, rules: MakespanRules) -> None:
-    space = ConfigurationSpace(workflow, catalog, rules)
-    if space.size > MAX_LAYOUTS:
-        next(space.blocks())
 
 
 def _find(bundle: Path, name: str) -> Path:

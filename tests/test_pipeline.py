@@ -27,7 +27,6 @@ from qosflow_airflow.exceptions import (
     NotFoundError,
     QoSFlowError,
     RequestError,
-    SpaceTooLargeError,
     StoreError,
     TierError,
     WorkflowError,
@@ -274,18 +273,28 @@ def test_a_wrong_bundle_is_an_error_and_leaves_nothing_behind(
     assert store.list_workflows() == ()
 
 
-def test_a_space_that_is_too_large_is_refused_before_anything_is_stored(
-    tmp_path: Path, store: WatchedStore
+def test_a_sample_stands_for_a_space_that_is_too_large(
+    tmp_path: Path, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("qosflow_airflow.core.space.SAMPLE", 200)
     folder = write_bundle(
         tmp_path / "wide", workflow=MANY_STAGES, without=["observations.csv", "profile.csv"]
     )
     workflow = read_workflow_yaml(folder / "workflow.yaml")
-    rows = random_rows(random.Random(1), workflow, platform(("disk",), ("tmpfs",)), (2,))
+    rows = random_rows(random.Random(1), workflow, platform(("disk",), ("tmpfs",)), (2,), missing=0)
     write_transfer_times(folder / "spm.csv", rows)
-    with pytest.raises(SpaceTooLargeError, match="on 40 stages"):
-        pipeline.open_build(store, folder, BuildOptions(scales=(2,)))
-    assert store.written == []
+    published = pipeline.run(store, folder, BuildOptions(scales=(2,), tiers=("disk", "tmpfs")))
+    assert published["configurations"] == {"2": 200}
+    model = load_model(store, workflow.name).model
+    quality = model.scales[0].quality
+    assert quality["sampled"]
+    assert quality["layouts"] == {"evaluated": 200, "of": 2**40}
+    assert model.scales[0].regions is not None
+    answer = recommend(model, QoSRequest())
+    assert isinstance(answer, Recommendation)
+    assert answer.answer["optimality"]["proven"]
+    sampled = model.makespans(2).makespan_s(model.space.sample(200))
+    assert answer.makespan_s <= sampled.min()
 
 
 def test_what_was_never_measured_makes_a_model_that_says_so(tmp_path: Path, store: WatchedStore) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qosflow_airflow.core.describe import state_of
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.schedule import SPLIT, Schedule
-from qosflow_airflow.core.space import ConfigurationSpace, Layouts
+from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import FloatArray
 
 KEPT = ("layouts", "makespan_s", "provenance", "on_critical_path", "over_capacity")
@@ -61,9 +61,10 @@ class EvaluatedConfigurations:
 
 
 def evaluate_space(model: MakespanModel) -> EvaluatedConfigurations:
-    """Evaluate every layout that the rules allow, block by block."""
-    space = ConfigurationSpace(model.workflow, model.catalog, model.rules)
-    blocks = [_evaluated(model, layouts, model.schedule(layouts)) for layouts in space.blocks()]
+    """Evaluate every layout that the rules allow, block by block, or a sample where these are too many."""
+    blocks = [
+        _evaluated(model, layouts, model.schedule(layouts)) for layouts in model.space.representatives()
+    ]
     arrays = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in KEPT}
     return EvaluatedConfigurations(nodes=model.times.nodes, **arrays)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from qosflow_airflow.core.capacity import CapacityCheck
 from qosflow_airflow.core.charges import ChargedTimes
 from qosflow_airflow.core.schedule import Schedule, level_barrier, longest_path
-from qosflow_airflow.core.space import Layouts
+from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.stage_costs import StageCosts
 from qosflow_airflow.core.transfer import FloatArray
 
@@ -21,6 +21,11 @@ from qosflow_airflow.core.transfer import FloatArray
 @dataclass(frozen=True)
 class MakespanModel(ChargedTimes):
     """The makespan of any configuration at one node count, under one rule set."""
+
+    @property
+    def space(self) -> ConfigurationSpace:
+        """The layouts that the rules allow."""
+        return ConfigurationSpace(self.workflow, self.catalog, self.rules)
 
     @cached_property
     def costs(self) -> StageCosts:

@@ -80,10 +80,10 @@ class Model:
         return {}
 
     def blocks(self) -> Iterator[tuple[MakespanModel, Layouts]]:
-        """Yield every configuration: the valid layouts block by block, at each node count."""
+        """Yield every configuration, or a sample of too many: valid layouts by blocks, at each node count."""
         for nodes in self.nodes:
             makespans = self.makespans(nodes)
-            for layouts in self.space.blocks():
+            for layouts in self.space.representatives():
                 yield makespans, layouts
 
     def to_json(self) -> dict[str, Any]:

@@ -19,6 +19,8 @@ Layouts = NDArray[np.int8]
 
 MAX_LAYOUTS = 1 << 20
 """Layouts that are enumerated at most: what fits in memory, and in one part of a store, at once."""
+SAMPLE = 20_000
+"""Layouts that stand for a space that is not enumerated."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class ConfigurationSpace:
         if self.size > MAX_LAYOUTS:
             raise SpaceTooLargeError(
                 f"{tiers} tiers on {stages} stages make {self.size:,} layouts, more than {MAX_LAYOUTS:,}",
-                cure="Allow fewer tiers.",
+                cure="Allow fewer tiers, or look at a sample of them.",
             )
         powers = tiers ** np.arange(stages - 1, -1, -1, dtype=np.int64)
         for start in range(0, self.size, layouts_per_block):
@@ -71,6 +73,37 @@ class ConfigurationSpace:
             valid = layouts[self.valid(layouts)]
             if len(valid):
                 yield valid
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the space has too many layouts, so that a sample stands for them."""
+        return self.size > MAX_LAYOUTS
+
+    def representatives(self) -> Iterator[Layouts]:
+        """Yield all valid layouts in blocks, or the sample that stands for them."""
+        if self.is_sampled:
+            yield self.sample(SAMPLE)
+        else:
+            yield from self.blocks()
+
+    def sample(self, count: int, seed: int = 0) -> Layouts:
+        """Return at most ``count`` distinct valid layouts in the order of the space, always the same ones.
+
+        Stage by stage, each allowed tier is as likely as the others: where the rules allow every layout, all
+        of them are equally likely.
+        """
+        generator = np.random.default_rng(seed)
+        index, tiers = self.workflow.index, len(self.catalog.tiers)
+        local = ~np.array(self.catalog.shared)
+        between = local[:, None] & local & ~np.eye(tiers, dtype=bool)
+        layouts = np.zeros((count, len(index)), dtype=np.int8)
+        for name in self.workflow.topological_order:
+            likely = generator.random((count, tiers))
+            if not self.rules.moves_between_local_tiers:
+                for producer in self.workflow.stage(name).stage_predecessors:
+                    likely[between[layouts[:, index[producer]]]] = -1.0
+            layouts[:, index[name]] = likely.argmax(axis=1)
+        return np.unique(layouts, axis=0)
 
     def valid(self, layouts: Layouts) -> NDArray[np.bool_]:
         """Return, per layout, whether the rules allow its moves."""

@@ -42,17 +42,11 @@ class SpaceCosts:
 
 
 def space_costs(model: Model, nodes: int) -> SpaceCosts:
-    """Evaluate every valid configuration at ``nodes`` nodes, in blocks.
-
-    Raises
-    ------
-    SpaceTooLargeError
-        When there are more layouts than are enumerated.
-    """
+    """Evaluate every valid configuration at ``nodes`` nodes, or a sample where there are too many."""
     makespans = model.makespans(nodes)
     regions = model.scale(nodes).regions
     layouts, makespan_s, split_s, region = [], [], [], []
-    for block in model.space.blocks():
+    for block in model.space.representatives():
         schedule = makespans.schedule(block)
         over = makespans.capacity.fit(block).over
         layouts.append(block)

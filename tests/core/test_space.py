@@ -94,6 +94,24 @@ def test_a_space_that_is_too_large_is_refused_before_anything_is_enumerated() ->
         space.layouts()
 
 
+@pytest.mark.parametrize("rules", [COMPLETE, REFERENCE])
+def test_a_sample_is_drawn_from_what_is_valid_and_always_the_same(rules: MakespanRules) -> None:
+    space = ConfigurationSpace(chain(*((f"s{i}", 1) for i in range(40))), PLATFORM, rules)
+    assert space.is_sampled
+    layouts = space.sample(500)
+    assert space.valid(layouts).all()
+    assert len(layouts) == 500
+    assert np.array_equal(layouts, space.sample(500))
+    assert np.array_equal(
+        np.concatenate(list(space.representatives()))[:, 0], np.sort(space.sample(20_000)[:, 0])
+    )
+    # Every tier is about as likely for the first stage, which nothing restricts.
+    assert (np.bincount(layouts[:, 0], minlength=3) > 100).all()
+    small = ConfigurationSpace(TWO, PLATFORM, rules)
+    assert np.array_equal(np.concatenate(list(small.representatives())), small.layouts())
+    assert {tuple(row) for row in small.sample(500)} == {tuple(row) for row in small.layouts()}
+
+
 def test_a_layout_in_words_and_back() -> None:
     space = ConfigurationSpace(TWO, PLATFORM, COMPLETE)
     layout = space.layout({"b": "ssd", "a": "pfs"})
