@@ -154,7 +154,9 @@ class _Builder:
                     if edge.producer != INITIAL_DATA:
                         tables["stage_out"].put((e, a, b), *self._stage_out(edge, source, destination))
         stages, tiers = self.workflow.stage_names, self.catalog.names
-        return StageTimes(self.nodes, stages, tiers, self.edges, **tables, edge_bytes=None, output_bytes=None)
+        return StageTimes(
+            self.nodes, stages, tiers, self.edges, **tables, edge_bytes=None, output_bytes=None, anchors=()
+        )
 
     def _read(self, stage: Stage, tier: str) -> tuple[float, Provenance]:
         parts = [self._read_from(name, stage, None, tier) for name in stage.stage_predecessors]
