@@ -13,6 +13,7 @@ from airflow.sdk import DAG, Param
 from qosflow_airflow.operators.clean import QoSCleanOperator
 from qosflow_airflow.operators.compare import QoSCompareOperator
 from qosflow_airflow.operators.copy import LocalCopies
+from qosflow_airflow.operators.deadline import qos_deadline
 from qosflow_airflow.operators.recommend import QoSRecommendOperator
 from qosflow_airflow.operators.stage import stage_group
 
@@ -40,6 +41,8 @@ STAGES = {
 FINAL = {"mutation_overlap", "frequency"}
 """The stages whose outputs are kept."""
 
+DEADLINE_S = 300
+
 HERE = Path(__file__).resolve().parent
 PROGRAM = os.environ.get("QOSFLOW_GENOME") or str(HERE.parent / "examples" / "genome" / "genome.py")
 
@@ -51,9 +54,10 @@ with DAG(
     catchup=False,
     tags=["qosflow", "example"],
     default_args={"retries": 1, "retry_delay": 5},
+    deadline=qos_deadline(DEADLINE_S),
     params={
         "deadline_s": Param(
-            300,
+            DEADLINE_S,
             type="number",
             exclusiveMinimum=0,
             title="Deadline (s)",

@@ -1,4 +1,4 @@
-"""What QoSFlow adds to Airflow's web server."""
+"""What QoSFlow adds to Airflow: its pages, and deadlines from parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qosflow_airflow.hooks.settings import page_path
 
 
 class QoSFlowPlugin(AirflowPlugin):
-    """The pages under ``/qosflow`` and their entry in the navigation."""
+    """The pages under ``/qosflow``, their entry in the navigation, and the reference of deadlines."""
 
     name = "qosflow"
     external_views = [  # noqa: RUF012 - Airflow declares it, and not as a class variable
@@ -21,6 +21,13 @@ class QoSFlowPlugin(AirflowPlugin):
             "url_route": "qosflow",
         }
     ]
+
+    @property
+    def deadline_references(self) -> list[Any]:  # type: ignore[override]  # Airflow reads an attribute
+        """The references of deadlines, imported where Airflow asks for them, which no task does."""
+        from qosflow_airflow.operators.deadline import QoSParamDeadline
+
+        return [QoSParamDeadline]
 
     @property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]  # Airflow reads an attribute

@@ -93,9 +93,7 @@ def sentence(slack: Mapping[str, Any]) -> str:
             for name, found in slack["done"].items()
         )
         said += f" Done: {', '.join(each)}."
-    said += (
-        f" Still to come: {slack['remaining_s']:.1f} s; the whole run would take {slack['estimate_s']:.1f} s"
-    )
+    said += f" Still to come: {slack['remaining_s']:.1f} s; the run would take {slack['estimate_s']:.1f} s"
     if slack["slack_s"] is None:
         return f"{said}."
     side = "before" if slack["slack_s"] >= 0 else "AFTER"
@@ -103,7 +101,7 @@ def sentence(slack: Mapping[str, Any]) -> str:
 
 
 def say_slack(context: Context, promised: Promise | None, stage: str) -> None:
-    """Log how the run stands as a stage begins, as a warning where its deadline is at risk; push it to XCom."""
+    """Log how the run stands as a stage begins, as a warning where its deadline is at risk; push it."""
     began = getattr(context.get("dag_run"), "start_date", None)
     if promised is None or began is None:
         return

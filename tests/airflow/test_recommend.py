@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -339,3 +340,37 @@ def test_reading_a_dag_file_loads_no_heavy_library() -> None:
     code += f"print({heavy} & (set(sys.modules) - loaded))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.strip().splitlines()[-1] == "set()"
+
+
+RECOMMEND_AND_LIST = """
+import sys
+from qosflow_airflow.answers import answer_request
+from qosflow_airflow.core.placement import place
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.recommend import Infeasible
+from qosflow_airflow.operators import recommend, summary
+from qosflow_airflow.store.postgres import PostgresStore
+from qosflow_airflow.core.transfer import blank_tables
+from tests.support.small_model import KeptStore, publish_model, small_catalog, small_workflow, stage_times
+
+workflow, catalog = small_workflow(), small_catalog({"disk": "/disk", "ram": "/ram"})
+store = KeptStore()
+times = stage_times(workflow, catalog, 1)
+for name in blank_tables(1, 1, 1):
+    getattr(times, name).log_sd[...] = 0.1
+publish_model(store, workflow, catalog, {1: times})
+for asked in ({}, {"deadline_s": 1e-9}, {"confidence": 0.9, "deadline_s": 60}, {"objective": "balanced"}):
+    record, answer, loaded = answer_request(store, "two", QoSRequest.parse(asked))
+    found = summary.described(record)
+    if not isinstance(answer, Infeasible):
+        place(workflow, catalog, answer.configuration, recommendation_id="1", initial_data=None)
+        recommend.answer_text(record.answer, found, {"split": 3, "merge": 1})
+print(asked and sorted({"pandas", "sklearn", "scipy", "matplotlib"} & set(sys.modules)))
+"""
+
+
+def test_recommending_loads_neither_pandas_nor_scikit_learn() -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", RECOMMEND_AND_LIST]
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip().splitlines()[-1] == "[]"
