@@ -4,8 +4,9 @@
 
 What a task waits for is measured: the newest model is read from a store, parsed, and asked. The store is in
 memory, as a database's own time is not the question here. Per model the median and the 99th percentile of the
-default request, of one with five constraints, and of one that nothing meets (with its repairs), and beside
-them the same default request answered by looking at every configuration.
+best configuration and its alternatives alone ("best"), and of whole answers, with their intervals, trade-offs and
+sensitivities: to the default request ("free"), to one with five constraints ("bound"), and to one that nothing
+meets, with its repairs ("infeasible"). Beside them: the same search by looking at every configuration.
 """
 
 from __future__ import annotations
@@ -51,24 +52,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write (default: benchmarks/results/)")
     options = parser.parse_args()
     print(
-        f"{'':>14}{'free ms':>16}{'bound ms':>16}{'infeasible ms':>16}{'search':>9}{'every one':>11}{'':>7}"
+        f"{'':>14}{'best ms':>16}{'free ms':>16}{'bound ms':>16}{'infeasible ms':>16}{'every one':>11}{'':>7}"
     )
-    print(f"{'configurations':>14}{'p50':>8}{'p99':>8}{'p50':>8}{'p99':>8}{'p50':>8}{'p99':>8}", end="")
-    print(f"{'ms':>9}{'ms':>11}{'MiB':>7}")
+    print(
+        f"{'configurations':>14}{''.join(4 * [f'{word:>8}' for word in ('p50', 'p99')])}{'ms':>11}{'MiB':>7}"
+    )
     rows = []
     for stages, scales in STAGES_AND_SCALES:
         if scales * 3**stages <= options.largest:
             rows.append(measure(synthetic_model(stages, scales), options.repeats))
             row = rows[-1]
-            percentiles = (row[f"{name}_{p}_ms"] for name in REQUESTS for p in ("p50", "p99"))
+            percentiles = (row[f"{name}_{p}_ms"] for name in ("best", *REQUESTS) for p in ("p50", "p99"))
             print(
                 f"{row['configurations']:>14,}" + "".join(f"{ms:>8.1f}" for ms in percentiles),
-                f"{row['search_ms']:>8.1f}{row['enumeration_ms']:>11.1f}{row['peak_mib']:>7.0f}",
+                f"{row['enumeration_ms']:>10.1f}{row['peak_mib']:>7.0f}",
                 flush=True,
             )
-    slowest = max(row["free_p99_ms"] for row in rows)
-    met = "met" if slowest <= GOAL_MS else "MISSED"
-    print(f"the goal of {GOAL_MS:g} ms for the 99th percentile is {met}: {slowest:.1f} ms")
+    for name, what in (("best", "the best configuration"), ("free", "a whole answer")):
+        slowest = max(row[f"{name}_p99_ms"] for row in rows)
+        met = "met" if slowest <= GOAL_MS else "missed"
+        print(f"{what}: the goal of {GOAL_MS:g} ms for the 99th percentile is {met}: {slowest:.1f} ms")
     claim = "an answer from a stored model takes about as long for a million configurations as for a thousand"
     write_report(
         {"claim": claim, "rows": rows, "repeats": options.repeats, "goal_ms": GOAL_MS},
@@ -99,6 +102,11 @@ def measure(model: Model, repeats: int) -> dict[str, Any]:
         def answered(request: QoSRequest) -> str:
             return str(recommend(load_model(store, model.workflow.name).model, request).answer["status"])
 
+        def searched() -> object:
+            return best(search_of(load_model(store, model.workflow.name).model), QoSRequest(), 6)
+
+        spent_ms = latencies_ms(searched, repeats)
+        row["best_p50_ms"], row["best_p99_ms"] = np.percentile(spent_ms, (50, 99)).tolist()
         for name, request in REQUESTS.items():
             spent_ms = latencies_ms(lambda request=request: answered(request), repeats)  # type: ignore[misc]
             row[f"{name}_p50_ms"], row[f"{name}_p99_ms"] = np.percentile(spent_ms, (50, 99)).tolist()
@@ -106,9 +114,8 @@ def measure(model: Model, repeats: int) -> dict[str, Any]:
                 raise SystemExit(
                     f"the answer to the {name} request is {answered(request)}: nothing to report"
                 )
-    ways = (search_of, Enumeration)
-    spent = {way: latencies_ms(lambda way=way: best(way(model), QoSRequest()), WARM_UP) for way in ways}  # type: ignore[misc]
-    row["search_ms"], row["enumeration_ms"] = (min(spent[way]) for way in ways)
+    every_one_ms = latencies_ms(lambda: best(Enumeration(model), QoSRequest()), WARM_UP)
+    row["enumeration_ms"] = min(every_one_ms)
     row["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return row
 
