@@ -4,9 +4,9 @@
 
 What a task waits for is measured: the newest model is read from a store, parsed, and asked. The store is in
 memory, as a database's own time is not the question here. Per model the median and the 99th percentile of the
-best configuration and its alternatives alone ("best"), and of whole answers, with their intervals, trade-offs and
-sensitivities: to the default request ("free"), to one with five constraints ("bound"), and to one that nothing
-meets, with its repairs ("infeasible"). Beside them: the same search by looking at every configuration.
+best configuration and its alternatives alone ("best"), and of whole answers, with their intervals, trade-offs
+and sensitivities: to the default request ("free"), to one with five constraints ("bound"), and to one that
+nothing meets, with its repairs ("infeasible"). Beside them: the same search by looking at every configuration.
 """
 
 from __future__ import annotations
