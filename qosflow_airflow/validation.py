@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qosflow_airflow import pipeline
+from qosflow_airflow.core.airflow_overhead import AirflowOverhead
 from qosflow_airflow.core.build_options import BuildOptions
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.measured_run import CopyParts, MeasuredRun, StageParts
@@ -50,7 +51,8 @@ class ValidationSettings:
     ``workload`` is a folder with a ``prepare.py`` as the example's; ``output`` where bundle, model and runs
     are kept; ``tiers`` folders by name, the home tier first; ``size_mib`` what a run moves in all, about;
     ``throttle_mib_s`` the rate of one more tier, which becomes the home tier, ``None`` for none;
-    ``budget_s`` the seconds for the runs, ``profile_s`` those to measure the tiers.
+    ``budget_s`` the seconds for the runs, ``profile_s`` those to measure the tiers. ``airflow`` measures what
+    Airflow itself takes, too.
     """
 
     workload: Path
@@ -63,6 +65,7 @@ class ValidationSettings:
     profile_s: float
     slots: int
     seed: int
+    airflow: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def validate(settings: ValidationSettings, progress: Progress = lambda _: None) 
         progress(f"validate: {what} {len(layouts)} configurations of {len(predicted)}")
         runs = run_all(workload, layouts, settings.repeats, settings.budget_s, settings.seed, progress)
     about = {"space": len(predicted), "whole_space": whole, "settings": _told(settings, tiers)}
+    about["airflow"] = _airflow(workload, progress) if settings.airflow else None
     _write_runs(settings.output / RUNS, about, runs)
     return _scored(settings.output, model, about, runs)
 
@@ -213,6 +217,20 @@ def _foreseen(bundle: Path) -> dict[tuple[str, str], float]:
     asked = [(stage, operation) for stage in found.workflow.stage_names for operation in ("read", "write")]
     known = {one: volumes.volume(*one) for one in asked}
     return {one: volume.volume_bytes for one, volume in known.items() if volume is not None}
+
+
+def _airflow(workload: Workload, progress: Progress) -> dict[str, float]:
+    """Return what Airflow takes for a task, and what that makes of a run of the workload, by itself."""
+    # A process of its own: Airflow is not imported here, and needs settings of its own.
+    command = [sys.executable, "-m", "qosflow_airflow.operators.task_overhead"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MeasurementError(f"Airflow's own part could not be measured: {said}", cure="Leave it out.")
+    overhead = AirflowOverhead(**json.loads(done.stdout))
+    run_s = overhead.run_s(workload.workflow, workload.slots)
+    progress(f"validate: Airflow itself takes {overhead.mapped_task_s:.2f} s a mapped task")
+    return {"task_s": overhead.task_s, "mapped_task_s": overhead.mapped_task_s, "run_s": run_s}
 
 
 def _told(settings: ValidationSettings, tiers: Mapping[str, Path]) -> dict[str, Any]:

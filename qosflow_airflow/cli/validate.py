@@ -72,6 +72,9 @@ def add_validate(commands: Any) -> None:
         help="what to run (default: the example genome)",
     )
     parser.add_argument(
+        "--airflow", action="store_true", help="measure what Airflow itself takes for a task, too"
+    )
+    parser.add_argument(
         "--again", action="store_true", help="run nothing: score the runs in DIR with a model built anew"
     )
     parser.add_argument(
@@ -123,6 +126,7 @@ def _settings(options: argparse.Namespace) -> Any:
         profile_s=_number("--profile-budget-s", options.profile_budget_s, 0),
         slots=int(_number("--slots", options.slots or str(os.cpu_count() or 1), 1)),
         seed=int(_number("--seed", options.seed, 0)),
+        airflow=options.airflow,
     )
 
 
@@ -196,3 +200,10 @@ def _sources(card: Mapping[str, Any]) -> Iterator[str]:
         seconds = (f"{found['predicted_s']:.1f} s", f"{found['measured_s']:.1f} s")
         kinds.append((kind, *seconds, f"{found['ratio']:.2f}"))
     yield table(kinds)
+    if card.get("airflow"):
+        own = card["airflow"]
+        yield ""
+        yield (
+            f"Airflow itself, in no prediction: {own['task_s']:.3f} s a task, {own['mapped_task_s']:.3f} s a "
+            f"mapped one; {own['run_s']:.1f} s of a run of this workflow."
+        )
