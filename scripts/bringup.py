@@ -16,11 +16,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from airflow_services import AirflowServices, airflow_environment, managed_services, stop_services
+from airflow_services import (
+    EXECUTORS,
+    AirflowServices,
+    airflow_environment,
+    managed_services,
+    stop_services,
+)
 from console import SetupError, report, say
 from databases import Databases, airflow_revision, create_databases, parse_server_url
 from demo import remove_memory_tier, run_demo
 from embedded_postgres import EmbeddedPostgres, prepare_postgres, server_url
+from redis_server import redis_process, start_redis
 from state import (
     Settings,
     StateFolder,
@@ -44,12 +51,15 @@ def up(environ: Mapping[str, str]) -> AirflowServices:
         settings = load_settings(state)
         choose_databases(settings, environ)
         choose_api_port(state, settings, environ)
+        choose_executor(settings, environ)
         if not settings.postgres_url:
             start_postgres(state, settings, environ)
         save_settings(state, settings)
         databases = locate_databases(settings)
         create_databases(databases, our_metadata(settings, databases))
         keep_login(state)
+        if settings.executor == "celery":
+            prepare_redis(state, settings)
         services = describe_services(state, settings, environ)
         migrate_airflow(services, settings, databases)
         migrate("QoSFlow's store", ("qosflow", "db", "upgrade"), services)
@@ -84,7 +94,8 @@ def status(environ: Mapping[str, str]) -> bool:
     settings = load_settings(state)
     choose_databases(settings, environ)
     ready = report_postgres(state, settings, environ)
-    for one in managed_services(state):
+    broker = [redis_process(state)] if settings.executor == "celery" else []
+    for one in [*broker, *managed_services(state, settings.executor)]:
         process = one.find()
         say(f"{one.name:<14} {f'running, process {process.pid}' if process else 'stopped'}")
         ready = ready and process is not None
@@ -146,6 +157,22 @@ def choose_api_port(state: StateFolder, settings: Settings, environ: Mapping[str
     settings.api_port = int(wanted)
 
 
+def choose_executor(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Take who runs tasks from ``QOSFLOW_EXECUTOR``; without it, as the last time."""
+    wanted = environ.get("QOSFLOW_EXECUTOR") or settings.executor
+    if wanted not in EXECUTORS:
+        raise SetupError(f"QOSFLOW_EXECUTOR is {wanted!r}.", f"Use one of {', '.join(EXECUTORS)}.")
+    settings.executor = wanted
+
+
+def prepare_redis(state: StateFolder, settings: Settings) -> None:
+    """Start the server between scheduler and workers, on the port of the last time or on a free one."""
+    if not redis_process(state).find() and not port_is_free(settings.redis_port):
+        settings.redis_port = free_port(avoid={settings.api_port, settings.postgres_port})
+    start_redis(state, settings.redis_port, settings.redis_password)
+    save_settings(state, settings)
+
+
 def start_postgres(state: StateFolder, settings: Settings, environ: Mapping[str, str]) -> None:
     """Start the embedded server where it does not run, on the port of the last time or on a free one."""
     server = prepare_postgres(state.postgres, environ)
@@ -198,7 +225,7 @@ def server_key(settings: Settings, databases: Databases) -> str:
 def describe_services(state: StateFolder, settings: Settings, environ: Mapping[str, str]) -> AirflowServices:
     """Return Airflow as it is, or would be, run by these settings."""
     environment = airflow_environment(state, settings, locate_databases(settings), environ)
-    return AirflowServices(state, environment, environment["AIRFLOW__API__BASE_URL"])
+    return AirflowServices(state, environment, environment["AIRFLOW__API__BASE_URL"], settings)
 
 
 def keep_login(state: StateFolder) -> None:

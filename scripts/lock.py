@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
-EXTRAS = ("embedded", "darshan", "figures", "dev")
+EXTRAS = ("embedded", "celery", "darshan", "figures", "dev")
 
 # The Airflow that the tests run on; setup.py allows a range of them. Change this line to move to another.
 AIRFLOW = "apache-airflow==3.3.2"

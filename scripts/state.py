@@ -74,6 +74,9 @@ class Settings:
 
     api_port: int = 0
     postgres_port: int = 0
+    redis_port: int = 0
+    redis_password: str = ""
+    executor: str = "local"  # or "celery"
     postgres_password: str = ""
     jwt_secret: str = ""
     secret_key: str = ""
@@ -128,6 +131,8 @@ def load_settings(state: StateFolder) -> Settings:
     settings.fernet_key = settings.fernet_key or base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     settings.api_port = settings.api_port or free_port()
     settings.postgres_port = settings.postgres_port or free_port(avoid={settings.api_port})
+    settings.redis_password = settings.redis_password or secrets.token_urlsafe(24)
+    settings.redis_port = settings.redis_port or free_port(avoid={settings.api_port, settings.postgres_port})
     return settings
 
 
