@@ -6,7 +6,7 @@ What a task waits for is measured: the newest model is read from a store, parsed
 memory, as a database's own time is not the question here. Per model the median and the 99th percentile of the
 best configuration and its alternatives alone ("best"), and of whole answers, with their intervals, trade-offs
 and sensitivities: to the default request ("free"), to one with five constraints ("bound"), and to one that
-nothing meets, with its repairs ("infeasible"). Beside them: the same search by looking at every configuration.
+nothing meets, with its repairs ("infeasible"). Beside them: the same search by looking at everything.
 """
 
 from __future__ import annotations
