@@ -62,7 +62,7 @@ def io_query(
     # The outside input was written long ago; what stages have written is still in the page cache.
     cold = operation == "read" and tier == catalog.home
     cold_bytes = min(volumes.first_read_bytes(stage.name), volume.volume_bytes) if cold else 0.0
-    moved = (volume.access_bytes, volume.volume_bytes, cold_bytes)
+    moved = (volume.access_bytes, volume.volume_bytes, cold_bytes, volume.file_bytes)
     return RateQuery(operation, name, name, nodes, at_once, *moved)
 
 
@@ -190,7 +190,9 @@ class _Estimator:
         share_bytes = moved_bytes / min(self.nodes, stage.tasks)
         cold = edge.producer == INITIAL_DATA and source == self.catalog.home
         cold_bytes = min(self.volumes.first_read_bytes(stage.name), share_bytes) if cold else 0.0
-        return RateQuery("copy", *names, self.nodes, 1, COPY_ACCESS_BYTES, share_bytes, cold_bytes)
+        file_bytes = moved_bytes / self.volumes.edge_files(edge)
+        moved = (COPY_ACCESS_BYTES, share_bytes, cold_bytes, file_bytes)
+        return RateQuery("copy", *names, self.nodes, 1, *moved)
 
     def _copied_by(self, edge: Edge) -> Stage:
         return self.workflow.stage(edge.producer if edge.producer != INITIAL_DATA else edge.consumer)

@@ -33,7 +33,8 @@ class RateQuery(NamedTuple):
 
     ``source`` and ``destination`` are names of the profile; they are equal for a read or a write.
     ``volume_bytes`` is what all tasks move together, and ``cold_bytes`` how much of it is not in the page
-    cache of any node, so that it comes from the source's device.
+    cache of any node, so that it comes from the source's device. ``file_bytes`` is the mean size of a file, 0
+    where it is not known.
     """
 
     operation: str
@@ -44,6 +45,7 @@ class RateQuery(NamedTuple):
     access_bytes: float
     volume_bytes: float
     cold_bytes: float = 0.0
+    file_bytes: float = 0.0
 
 
 class RateEstimate(NamedTuple):
@@ -64,6 +66,8 @@ class RateEstimate(NamedTuple):
         return math.log(self.high_mib_s / self.low_mib_s) / (2 * NORMAL_HALF_WIDTH)
 
 
+FILE_BYTES = 8 << 20
+"""Benchmarks move more than this in files of this size (:mod:`qosflow_airflow.measure.points`)."""
 INTERVAL = 0.9
 NORMAL_HALF_WIDTH = 1.6448536269514722
 """Half-width of a normal distribution's interval of 90 %, in standard deviations."""
@@ -122,7 +126,12 @@ class StorageProfile:
 
         Where cold reads of a source were not measured, it is taken to be as fast cold as it is otherwise.
         """
-        cached = self._rates_of([query._replace(cold_bytes=0.0) for query in queries])
+        whole = [query._replace(cold_bytes=0.0, file_bytes=0.0) for query in queries]
+        # A device that takes small transfers at once and makes larger ones wait does so with many small ones.
+        pairs = zip(
+            self._rates_of(whole), self._rates_of([_by_file(query) for query in queries]), strict=True
+        )
+        cached = [large if not small.mib_s < large.mib_s else small for large, small in pairs]
         cold = [_cold_read(query) for query in queries]
         known = [query for query in cold if query is not None and query[:3] in self._points]
         rates = dict(zip(known, self._rates_of(known), strict=True))
@@ -170,12 +179,28 @@ class StorageProfile:
         ]
 
 
+def _by_file(query: RateQuery) -> RateQuery:
+    """Return the part of a transfer that moves one file of each task: a benchmark knows its rate.
+
+    Each file is opened and, when it was written, synced. Tasks that move many small files pay that for each.
+    """
+    volume_bytes = query.volume_bytes
+    if 0 < query.file_bytes < FILE_BYTES:
+        at_once = 1.0 if query.operation == "copy" else query.nodes * query.tasks_per_node
+        volume_bytes = min(volume_bytes, query.file_bytes * at_once)
+    return query._replace(volume_bytes=volume_bytes, cold_bytes=0.0, file_bytes=0.0)
+
+
 def _cold_read(query: RateQuery) -> RateQuery | None:
     """Return the read from the device that a query holds, ``None`` where it holds none."""
     if not query.cold_bytes > 0:
         return None
     return query._replace(
-        operation="cold_read", destination=query.source, volume_bytes=query.cold_bytes, cold_bytes=0.0
+        operation="cold_read",
+        destination=query.source,
+        volume_bytes=query.cold_bytes,
+        cold_bytes=0.0,
+        file_bytes=0.0,
     )
 
 

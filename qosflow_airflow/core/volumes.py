@@ -16,10 +16,14 @@ from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Workfl
 
 @dataclass(frozen=True)
 class IOVolume:
-    """Bytes moved by all tasks of a stage in one operation, and the mean size of an access."""
+    """Bytes moved by all tasks of a stage in one operation, and the mean size of an access.
+
+    ``file_bytes`` is the mean of what a task moves in one file; 0 where the trace does not say it.
+    """
 
     volume_bytes: float
     access_bytes: float
+    file_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,19 @@ class TracedVolumes:
         volume = float(rows["bytes"].sum())
         accesses = float(tasks["accesses"].sum())
         access = tasks["volume_bytes"].sum() / accesses if accesses > 0 else tasks["access_bytes"].median()
-        return IOVolume(volume, float(access))
+        known = rows["file_bytes"].notna().all()
+        return IOVolume(volume, float(access), volume / len(rows) if known else 0.0)
 
     def edge_bytes(self, edge: Edge) -> float | None:
         """Return the size of the files that flow along an edge, each once; ``None`` when none was seen."""
         sizes = self._file_bytes
         files = self._final_files(edge.producer) if edge.consumer == FINAL_DATA else self._files_between(edge)
         return sum(sizes[name] for name in files) if files else None
+
+    def edge_files(self, edge: Edge) -> int:
+        """Return how many files flow along an edge; 0 when none was seen."""
+        final = edge.consumer == FINAL_DATA
+        return len(self._final_files(edge.producer) if final else self._files_between(edge))
 
     def first_read_bytes(self, stage: str) -> float:
         """Return the size of the outside files that no stage of an earlier level has read before."""

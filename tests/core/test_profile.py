@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qosflow_airflow.core.profile import RateEstimate, RateQuery, StorageProfile
+from qosflow_airflow.core.profile import FILE_BYTES, RateEstimate, RateQuery, StorageProfile
 from qosflow_airflow.core.rates import COLUMNS, StorageRates
 from qosflow_airflow.core.transfer import Provenance
 from qosflow_airflow.exceptions import MeasurementError
@@ -173,3 +173,17 @@ def test_without_cold_reads_every_read_is_alike() -> None:
     known = profile([rate("read", "nfs", 1000.0)])
     query = RateQuery("read", "nfs", "nfs", 1, 1, 1 << 20, 100 * MIB)
     assert known.rate(query._replace(cold_bytes=MIB))[:2] == known.rate(query)[:2]
+
+
+def test_many_small_files_get_the_rate_of_a_small_transfer() -> None:
+    small = rate("write", "ssd", 20.0, volume_bytes=1.0 * MIB, tasks_per_node=2.0, tasks=2)
+    large = rate("write", "ssd", 400.0, volume_bytes=100.0 * MIB, tasks_per_node=2.0, tasks=2)
+    known = profile([small, large])
+    query = RateQuery("write", "ssd", "ssd", 1, 2, 1 << 20, 100 * MIB)
+    assert known.rate(query).mib_s == pytest.approx(400)
+    assert known.rate(query._replace(file_bytes=MIB / 2)).mib_s == pytest.approx(20)
+    assert known.rate(query._replace(file_bytes=FILE_BYTES)).mib_s == pytest.approx(400)
+    one = query._replace(volume_bytes=1 * MIB)
+    assert known.rate(one._replace(file_bytes=5 * MIB))[:2] == known.rate(one)[:2], (
+        "no file is larger than all"
+    )

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from qosflow_airflow.core import profile as profile_module
 from qosflow_airflow.core.profile import RateQuery, StorageProfile
 from qosflow_airflow.core.transfer import Provenance
 from qosflow_airflow.exceptions import MeasurementError
@@ -42,6 +43,10 @@ def devices(folders: Mapping[str, Path]) -> set[str]:
 
 def _children() -> set[int]:
     return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+def test_the_model_knows_the_size_of_the_files() -> None:
+    assert FILE_BYTES == profile_module.FILE_BYTES
 
 
 def test_every_transfer_gets_a_positive_rate_and_nothing_stays(folders: dict[str, Path]) -> None:
