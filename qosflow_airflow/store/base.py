@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from qosflow_airflow.store.finished_runs import Observation, RunRecord
 
 JsonObject = dict[str, Any]
 """Plain JSON: text keys; text, whole and finite numbers, booleans, ``None``, lists and objects as values."""
@@ -137,8 +140,9 @@ class Store(ABC):
       plain JSON and come back equal, with no promise about the order of keys. NaN and infinity are refused:
       what is unknown is ``None``. So are whole numbers beyond 64 bits, keys that are not text, and the
       characters Postgres cannot keep (NUL, lone surrogates).
-    - **The past stays.** A model version and its parts, a recommendation, an outcome and a report card are
-      never changed or removed. Versions of a workflow are numbered 1, 2, 3, … without holes or duplicates.
+    - **The past stays.** A model version and its parts, a recommendation, an outcome, an observation and
+      a report card are never changed or removed. Versions of a workflow are numbered 1, 2, 3, … without
+      holes or duplicates.
     - **Calls are whole.** Each call happens entirely or not at all, whatever breaks in between. Calls may
       come from several threads and processes at once.
     - **Listings are bounded.** ``limit`` is 1 to :data:`MAX_ROWS`.
@@ -280,6 +284,25 @@ class Store(ABC):
     @abstractmethod
     def outcomes(self, recommendation_id: str, limit: int = 50) -> tuple[OutcomeRecord, ...]:
         """Return the outcomes of a recommendation, the last one added first."""
+
+    @abstractmethod
+    def add_observations(self, observations: Sequence[Observation]) -> int:
+        """Keep what finished tasks tell; return how many were not kept before.
+
+        What is known of the same recommendation, stage, map index, try and source stays as it is. At most
+        :data:`~qosflow_airflow.store.finished_runs.MAX_OBSERVATIONS`.
+        """
+
+    @abstractmethod
+    def observations(self, recommendation_id: str, limit: int = MAX_ROWS) -> tuple[Observation, ...]:
+        """Return the observations of a recommended run by stage, map index and try."""
+
+    @abstractmethod
+    def runs(self, workflow: str, limit: int = 50, *, with_unfinished: bool = False) -> tuple[RunRecord, ...]:
+        """Return the runs of a workflow that an outcome or an observation tells of, newest first.
+
+        With ``with_unfinished``, recommendations that nothing is known of are among them.
+        """
 
     # Connection
 

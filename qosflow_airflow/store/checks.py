@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -17,6 +18,7 @@ from qosflow_airflow.store.base import (
     RecommendationRecord,
     RecommendationStatus,
 )
+from qosflow_airflow.store.finished_runs import MAX_OBSERVATIONS, Observation, checked_observation
 from qosflow_airflow.store.payload import checked_text, decode, encode
 
 MAX_PATH_CHARS = 4096
@@ -156,6 +158,22 @@ def checked_record(record: RecommendationRecord) -> RecommendationRecord:
         try_number=record.try_number,
         recommendation_id=checked_id(record.recommendation_id, "recommendation"),
         created_at=checked_time(record.created_at),
+    )
+
+
+def checked_observations(observations: Sequence[Observation]) -> tuple[Observation, ...]:
+    """Return observations as a store gives them back, or raise :class:`StoreError`."""
+    if len(observations) > MAX_OBSERVATIONS:
+        raise StoreError(
+            f"{len(observations):,} observations are more than {MAX_OBSERVATIONS:,}.",
+            cure="Give them in portions.",
+        )
+    return tuple(
+        replace(
+            checked_observation(found),
+            recommendation_id=checked_id(found.recommendation_id, "recommendation"),
+        )
+        for found in observations
     )
 
 

@@ -26,6 +26,7 @@ from qosflow_airflow.store.base import (
     ReportCard,
     Store,
 )
+from qosflow_airflow.store.finished_runs import Observation, RunRecord, stage_runs
 from qosflow_airflow.store.payload import checked_text, decode, encode
 
 _NAME = "the name of a workflow"
@@ -86,6 +87,7 @@ class MemoryStore(Store):
         self._recommendations: dict[str, RecommendationRecord] = {}
         self._outcomes: list[tuple[str, str, datetime]] = []
         self._report_cards: list[tuple[str, str, datetime]] = []
+        self._observations: dict[tuple[str, str, int, int, str], Observation] = {}
 
     # Workflows
 
@@ -306,6 +308,54 @@ class MemoryStore(Store):
             found = [entry for entry in reversed(self._outcomes) if entry[0] == identifier]
             return tuple(OutcomeRecord(owner, decode(text), at) for owner, text, at in found[:limit])
 
+    def add_observations(self, observations: Sequence[Observation]) -> int:
+        checked = checks.checked_observations(observations)
+        with self._open():
+            for found in checked:
+                if found.recommendation_id not in self._recommendations:
+                    raise checks.no_such("recommendation", found.recommendation_id)
+            before = len(self._observations)
+            for found in checked:
+                self._observations.setdefault(_observation_key(found), found)
+            return len(self._observations) - before
+
+    def observations(self, recommendation_id: str, limit: int = MAX_ROWS) -> tuple[Observation, ...]:
+        checks.checked_limit(limit)
+        with self._open():
+            identifier = self.recommendation(recommendation_id).recommendation_id
+            found = [key for key in sorted(self._observations) if key[0] == identifier]
+            return tuple(self._observations[key] for key in found[:limit])
+
+    def runs(self, workflow: str, limit: int = 50, *, with_unfinished: bool = False) -> tuple[RunRecord, ...]:
+        checks.checked_limit(limit)
+        checked_text(workflow, _NAME)
+        with self._open():
+            records = [one for one in self._recommendations.values() if one.workflow == workflow]
+            records.sort(key=lambda one: (one.created_at, one.recommendation_id), reverse=True)
+            found = [run for run in map(self._run, records) if with_unfinished or run.is_told]
+            return tuple(found[:limit])
+
+    def _run(self, record: RecommendationRecord) -> RunRecord:
+        identifier = record.recommendation_id
+        outcomes = self.outcomes(identifier, limit=1)
+        answer = decode(encode(record.answer, "answer"))
+        described = answer if record.status == "feasible" else answer.get("nearest") or {}
+        observations = [one for one in self._observations.values() if one.recommendation_id == identifier]
+        return RunRecord(
+            recommendation_id=identifier,
+            model_id=record.model_id,
+            workflow=record.workflow,
+            created_at=record.created_at,
+            status=record.status,
+            deadline_s=record.request.get("deadline_s"),
+            predicted_s=described.get("run_s", described.get("makespan_s")),
+            configuration=described.get("configuration"),
+            outcome=outcomes[0].outcome if outcomes else None,
+            stages=stage_runs(observations),
+            dag_id=record.dag_id,
+            run_id=record.run_id,
+        )
+
     # Connection
 
     def ping(self) -> None:
@@ -334,6 +384,10 @@ class MemoryStore(Store):
         if identifier not in self._models:
             raise checks.no_such("model", model_id)
         return self._models[identifier]
+
+
+def _observation_key(found: Observation) -> tuple[str, str, int, int, str]:
+    return found.recommendation_id, found.stage, found.map_index, found.try_number, found.source
 
 
 def _listed(parts: Mapping[PartKey, _Content], limit: int) -> tuple[Part, ...]:

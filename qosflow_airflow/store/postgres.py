@@ -3,6 +3,7 @@
 # ruff: noqa: D102 - what each method promises is said once, in base.py
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -24,6 +25,7 @@ from qosflow_airflow.store.base import (
     Store,
 )
 from qosflow_airflow.store.connections import Database, Row, row, rows
+from qosflow_airflow.store.finished_runs import Observation, RunRecord, StageRun
 from qosflow_airflow.store.migrate import require_current
 from qosflow_airflow.store.payload import checked_text, decode, encode
 from qosflow_airflow.store.pool import ConnectionPool
@@ -291,6 +293,29 @@ class PostgresStore(Store):
             found = rows(cursor, "outcomes", recommendation_id=recommendation_id, limit=limit)
         return tuple(map(_outcome, found))
 
+    def add_observations(self, observations: Sequence[Observation]) -> int:
+        checked = checks.checked_observations(observations)
+        with self._pool.transaction() as cursor:
+            for identifier in {found.recommendation_id for found in checked}:
+                if row(cursor, "has_recommendation", recommendation_id=identifier) is None:
+                    raise checks.no_such("recommendation", identifier)
+            return sum(len(rows(cursor, "add_observation", **vars(found))) for found in checked)
+
+    def observations(self, recommendation_id: str, limit: int = MAX_ROWS) -> tuple[Observation, ...]:
+        checks.checked_limit(limit)
+        identifier = checks.checked_id(recommendation_id, "recommendation")
+        with self._pool.transaction() as cursor:
+            if row(cursor, "has_recommendation", recommendation_id=identifier) is None:
+                raise checks.no_such("recommendation", recommendation_id)
+            found = rows(cursor, "observations", recommendation_id=identifier, limit=limit)
+        return tuple(Observation(**one) for one in found)
+
+    def runs(self, workflow: str, limit: int = 50, *, with_unfinished: bool = False) -> tuple[RunRecord, ...]:
+        checks.checked_limit(limit)
+        checked_text(workflow, _NAME)
+        found = self._rows("runs", workflow=workflow, limit=limit, all=bool(with_unfinished))
+        return tuple(map(_run, found))
+
     # Connection
 
     def ping(self) -> None:
@@ -348,6 +373,15 @@ def _record(found: Row) -> RecommendationRecord:
 
 def _outcome(found: Row) -> OutcomeRecord:
     return OutcomeRecord(**_decoded(found, "outcome"))
+
+
+def _run(found: Row) -> RunRecord:
+    values = {
+        name: None if found[name] is None else json.loads(found[name])
+        for name in ("configuration", "outcome")
+    }
+    stages = tuple(StageRun(**one) for one in json.loads(found["stages"]))
+    return RunRecord(**(found | values | {"stages": stages}))
 
 
 def _decoded(found: Row, *columns: str) -> Row:

@@ -20,7 +20,7 @@ PARTS = {
     ("regions", None): b"{}",
 }
 TABLES = (
-    *("report_cards", "outcomes", "recommendations", "model_parts", "models"),
+    *("observations", "report_cards", "outcomes", "recommendations", "model_parts", "models"),
     *("build_parts", "builds", "workflows"),
 )
 DIGEST = "0123456789abcdef" * 4

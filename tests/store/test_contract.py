@@ -11,6 +11,7 @@ import pytest
 
 from qosflow_airflow.exceptions import NotFoundError, StoreError
 from qosflow_airflow.store.base import MAX_PART_BYTES, Part, RecommendationRecord, Store
+from qosflow_airflow.store.finished_runs import MAX_OBSERVATIONS, Observation, StageRun
 
 DIGEST = "ab" * 32
 NO_IDS = [
@@ -191,6 +192,10 @@ def test_what_is_no_identifier_is_not_found(store: Store, identifier: str) -> No
         lambda model_id: store.add_report_card(model_id, {}),
         store.outcomes,
         lambda recommendation_id: store.add_outcome(recommendation_id, {}),
+        store.observations,
+        lambda recommendation_id: store.add_observations(
+            [Observation(recommendation_id, "a", 0, 1, "success")]
+        ),
     ):
         with pytest.raises(NotFoundError, match=r"There is no (build|model|recommendation)"):
             call(identifier)
@@ -440,6 +445,8 @@ def test_listings_are_bounded(store: Store, new_recommendation, limit: int) -> N
         lambda: store.model_parts(record.model_id, limit),
         lambda: store.recommendations(limit=limit),
         lambda: store.outcomes(record.recommendation_id, limit),
+        lambda: store.observations(record.recommendation_id, limit),
+        lambda: store.runs("genome", limit),
         lambda: store.report_cards(record.model_id, limit),
     ):
         with pytest.raises(StoreError, match="limit is"):
@@ -502,3 +509,135 @@ def test_a_closed_store_refuses(store: Store) -> None:
     for call in (store.ping, store.list_workflows, lambda: store.register_workflow("genome", "/bundles")):
         with pytest.raises(StoreError, match="closed"):
             call()
+
+
+# Finished tasks
+
+
+def observed(
+    recommendation_id: str, stage: str = "split", map_index: int = 0, **fields: object
+) -> Observation:
+    values: dict = {"try_number": 1, "state": "success", "count": 2, "start_s": 100.0, "end_s": 110.0}
+    return Observation(recommendation_id, stage, map_index, **(values | fields))
+
+
+def test_an_observation_comes_back_as_it_was(store: Store, new_recommendation) -> None:
+    record = new_recommendation(store)
+    whole = observed(
+        record.recommendation_id,
+        work_start_s=100.25,
+        work_end_s=109.5,
+        queue_s=0.125,
+        read_bytes=2**40,
+        write_bytes=0,
+        tier="ssd",
+        host="node-1",
+        dag_id="dag",
+        run_id="run",
+        task_id="split.run",
+    )
+    bare = Observation(record.recommendation_id, "merge", -1, 2, "failed", "user")
+    assert store.add_observations([whole, bare]) == 2
+    assert store.observations(record.recommendation_id) == (bare, whole)
+    assert store.observations(record.recommendation_id, limit=1) == (bare,)
+
+
+def test_an_event_that_comes_twice_is_kept_once(store: Store, new_recommendation) -> None:
+    record = new_recommendation(store)
+    first = observed(record.recommendation_id)
+    assert store.add_observations([first, first]) == 1
+    assert store.add_observations([dataclasses.replace(first, end_s=999.0, state="failed")]) == 0
+    assert store.observations(record.recommendation_id) == (first,)
+    others = [dataclasses.replace(first, try_number=2), dataclasses.replace(first, source="user")]
+    assert store.add_observations(others) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"state": "running"},
+        {"source": "nobody"},
+        {"map_index": -2},
+        {"try_number": True},
+        {"count": 0},
+        {"tasks": 1.5},
+        {"start_s": float("nan")},
+        {"end_s": "now"},
+        {"read_bytes": -1},
+        {"stage": ""},
+        {"host": "a\x00b"},
+    ],
+)
+def test_an_observation_that_cannot_be_is_refused_with_all_beside_it(
+    store: Store, new_recommendation, wrong: dict
+) -> None:
+    good = observed(new_recommendation(store).recommendation_id)
+    with pytest.raises(StoreError):
+        store.add_observations([good, dataclasses.replace(good, **({"map_index": 1} | wrong))])
+    assert store.observations(good.recommendation_id) == ()
+
+
+def test_observations_come_in_portions(store: Store, new_recommendation) -> None:
+    identifier = new_recommendation(store).recommendation_id
+    with pytest.raises(StoreError, match="portions"):
+        store.add_observations([observed(identifier)] * (MAX_OBSERVATIONS + 1))
+
+
+def test_runs_are_those_that_something_is_known_of_newest_first(store: Store, new_recommendation) -> None:
+    now = datetime.now(UTC)
+    answer = {"makespan_s": 9.5, "configuration": {"nodes": 1, "tiers": {"split": "ssd"}}}
+    old, unknown, new = (
+        new_recommendation(
+            store, answer=answer, created_at=now + timedelta(seconds=at), dag_id="dag", run_id="r"
+        )
+        for at in range(3)
+    )
+    other = new_recommendation(store, "ddmd")
+    store.add_outcome(other.recommendation_id, {})
+    store.add_outcome(old.recommendation_id, {"measured_s": 1.0})
+    store.add_outcome(old.recommendation_id, {"measured_s": 2.0})
+    store.add_observations([observed(new.recommendation_id)])
+    runs = store.runs("genome")
+    assert [run.recommendation_id for run in runs] == [new.recommendation_id, old.recommendation_id]
+    assert [run.outcome for run in runs] == [None, {"measured_s": 2.0}]
+    assert runs[0].configuration == answer["configuration"]
+    assert (runs[0].predicted_s, runs[0].deadline_s, runs[0].status) == (9.5, 200.0, "feasible")
+    assert (runs[0].dag_id, runs[0].run_id, runs[0].created_at) == ("dag", "r", new.created_at)
+    assert store.runs("genome", limit=1) == runs[:1]
+    everything = store.runs("genome", with_unfinished=True)
+    assert [run.recommendation_id for run in everything][1] == unknown.recommendation_id
+    assert store.runs("nobody") == ()
+
+
+def test_what_an_infeasible_request_ran_on_is_the_nearest(store: Store, new_recommendation) -> None:
+    nearest = {"makespan_s": 5.0, "configuration": {"nodes": 2, "tiers": {}}}
+    new_recommendation(store, answer={"nearest": nearest}, status="infeasible")
+    new_recommendation(store, answer={"nearest": None}, status="infeasible")
+    found = {run.predicted_s: run.configuration for run in store.runs("genome", with_unfinished=True)}
+    assert found == {5.0: nearest["configuration"], None: None}
+
+
+def test_a_stage_of_a_run_is_summed_up_over_first_tries_that_succeeded(
+    store: Store, new_recommendation
+) -> None:
+    identifier = new_recommendation(store).recommendation_id
+    store.add_observations(
+        [
+            observed(identifier, map_index=0, start_s=100.0, end_s=110.0, read_bytes=5),
+            observed(
+                identifier, map_index=1, start_s=101.0, end_s=112.0, work_start_s=103.0, work_end_s=111.0
+            ),
+            observed(identifier, map_index=1, try_number=2, start_s=1.0, end_s=999.0),
+            observed(identifier, map_index=0, source="user", start_s=1.0, end_s=999.0),
+            observed(identifier, "merge", map_index=-1, state="failed", count=1),
+            observed(identifier, "odd", map_index=-1, start_s=50.0, end_s=40.0, count=1),
+            observed(identifier, "vague", map_index=-1, start_s=None, tasks=3, count=3),
+        ]
+    )
+    (run,) = store.runs("genome")
+    assert run.stages == (
+        StageRun("merge", 1, 0, 1, 0, None, None),
+        StageRun("odd", 1, 1, 0, 1, 50.0, 40.0),
+        StageRun("split", 2, 2, 2, 0, 100.0, 111.0, 5, None),
+        StageRun("vague", 3, 3, 0, 0, None, None),
+    )

@@ -18,6 +18,7 @@ from psycopg2 import errors, extensions
 
 from qosflow_airflow.exceptions import NotFoundError, StoreError, StoreUnavailableError
 from qosflow_airflow.store import open_store
+from qosflow_airflow.store.finished_runs import Observation
 from qosflow_airflow.store.postgres import PostgresStore
 from qosflow_airflow.store.queries import queries
 
@@ -305,7 +306,9 @@ def test_a_read_only_server_is_named(url: str) -> None:
 # Rows that never change
 
 
-@pytest.mark.parametrize("table", ["models", "model_parts", "recommendations", "outcomes", "report_cards"])
+@pytest.mark.parametrize(
+    "table", ["models", "model_parts", "recommendations", "outcomes", "report_cards", "observations"]
+)
 @pytest.mark.parametrize(
     "change", ["update qosflow.{0} set {1}", "delete from qosflow.{0}", "truncate qosflow.{0} cascade"]
 )
@@ -313,12 +316,15 @@ def test_the_past_cannot_be_changed(postgres, raw, new_recommendation, table: st
     record = new_recommendation(postgres)
     postgres.add_outcome(record.recommendation_id, {"measured_s": 1.0})
     postgres.add_report_card(record.model_id, {"concordance": 1.0})
+    observation = Observation(record.recommendation_id, "split", 0, 1, "success")
+    postgres.add_observations([observation])
     column = {
         "models": "summary = '{}'",
         "model_parts": "content = ''",
         "recommendations": "answer = '{}'",
         "outcomes": "outcome = '{}'",
         "report_cards": "report = '{}'",
+        "observations": "try_number = 2",
     }[table]
     with raw.cursor() as cursor, pytest.raises(errors.RestrictViolation, match=r"never change: \w+ refused"):
         cursor.execute(change.format(table, column))
@@ -327,6 +333,7 @@ def test_the_past_cannot_be_changed(postgres, raw, new_recommendation, table: st
     assert postgres.model_part(record.model_id, "regions") == b"{}"
     assert postgres.outcomes(record.recommendation_id)[0].outcome == {"measured_s": 1.0}
     assert postgres.report_cards(record.model_id)[0].report == {"concordance": 1.0}
+    assert postgres.observations(record.recommendation_id) == (observation,)
 
 
 def test_no_part_is_added_to_a_published_model(postgres, raw, new_model) -> None:

@@ -185,3 +185,63 @@ returning model_id::text, report::text, created_at;
 select model_id::text, report::text, created_at
 from qosflow.report_cards where report_cards.model_id = %(model_id)s
 order by report_id desc limit %(limit)s;
+
+-- name: add_observation
+insert into qosflow.observations (
+    recommendation_id, stage, map_index, try_number, source, state, tasks, count, start_s, end_s,
+    work_start_s, work_end_s, queue_s, read_bytes, write_bytes, tier, host, dag_id, run_id, task_id
+)
+values (
+    %(recommendation_id)s, %(stage)s, %(map_index)s, %(try_number)s, %(source)s, %(state)s, %(tasks)s,
+    %(count)s, %(start_s)s, %(end_s)s, %(work_start_s)s, %(work_end_s)s, %(queue_s)s, %(read_bytes)s,
+    %(write_bytes)s, %(tier)s, %(host)s, %(dag_id)s, %(run_id)s, %(task_id)s
+)
+on conflict do nothing
+returning stage;
+
+-- name: has_recommendation
+select recommendation_id from qosflow.recommendations where recommendation_id = %(recommendation_id)s;
+
+-- name: observations
+select recommendation_id::text, stage, map_index, try_number, source, state, tasks, count, start_s, end_s,
+    work_start_s, work_end_s, queue_s, read_bytes, write_bytes, tier, host, dag_id, run_id, task_id
+from qosflow.observations where observations.recommendation_id = %(recommendation_id)s
+order by stage collate "C", map_index, try_number, source limit %(limit)s;
+
+-- name: runs
+-- First tries that succeeded by themselves are told apart from all others, as in finished_runs.py.
+select r.recommendation_id::text, r.model_id::text, r.workflow, r.created_at, r.status, r.dag_id, r.run_id,
+       (r.request ->> 'deadline_s')::double precision as deadline_s,
+       coalesce(a.described ->> 'run_s', a.described ->> 'makespan_s')::double precision as predicted_s,
+       (a.described -> 'configuration')::text as configuration, o.outcome::text as outcome,
+       coalesce(s.stages, '[]')::text as stages
+from qosflow.recommendations r
+cross join lateral (
+    select case when r.status = 'feasible' then r.answer else nullif(r.answer -> 'nearest', 'null') end as described
+) a
+left join lateral (
+    select outcome from qosflow.outcomes
+    where outcomes.recommendation_id = r.recommendation_id order by outcome_id desc limit 1
+) o on true
+left join lateral (
+    select jsonb_agg(to_jsonb(t) order by t.stage collate "C") as stages
+    from (
+        select stage, max(count) as count, coalesce(sum(tasks) filter (where teaches), 0) as tasks,
+               count(*) filter (where not teaches) as others,
+               count(*) filter (where teaches and until_s < since_s) as skewed,
+               min(since_s) filter (where teaches and until_s is not null) as start_s,
+               max(until_s) filter (where teaches and since_s is not null) as end_s,
+               sum(read_bytes) filter (where teaches) as read_bytes,
+               sum(write_bytes) filter (where teaches) as write_bytes
+        from (
+            select stage, tasks, b.count, read_bytes, write_bytes,
+                   state = 'success' and source = 'task' and try_number = 1 as teaches,
+                   case when work_start_s is null or work_end_s is null then start_s else work_start_s end as since_s,
+                   case when work_start_s is null or work_end_s is null then end_s else work_end_s end as until_s
+            from qosflow.observations b where b.recommendation_id = r.recommendation_id
+        ) each
+        group by stage
+    ) t
+) s on true
+where r.workflow = %(workflow)s and (%(all)s or o.outcome is not null or s.stages is not null)
+order by r.created_at desc, r.recommendation_id desc limit %(limit)s;
