@@ -174,6 +174,8 @@ def _figures(card: Mapping[str, Any]) -> Iterator[str]:
         ("p90_error", ""),
         ("coverage_90", "0.85 to 0.95"),
         ("bias", ""),
+        ("resolved_concordance", ""),
+        ("resolved_pairs", ""),
         ("repeat_error", ""),
         ("repeat_concordance", ""),
     ):
@@ -185,6 +187,7 @@ def _figures(card: Mapping[str, Any]) -> Iterator[str]:
         f"{card['runs']} runs of {card['configurations']} configurations of {card['space']}, "
         f"from {span['least']:.1f} s to {span['most']:.1f} s."
     )
+    yield "resolved: pairs of configurations of which one was slower in every run."
     yield "repeat: how far a run lies from the median of its configuration, how well runs order repeats."
 
 

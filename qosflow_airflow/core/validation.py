@@ -70,7 +70,8 @@ def report_card(
     ``p90_error`` are of its size. ``coverage_90`` is the share of single runs within the 90 % interval of
     their configuration. ``repeat_error`` and ``repeat_concordance`` say what the machine itself repeats: how
     far a run lies from the median of its configuration's, and how well first runs order the second ones; no
-    model can be held to more. ``error_terms`` splits predicted minus measured (see
+    model can be held to more. ``resolved_concordance`` counts only the pairs of which one was slower in every
+    run, which are ``resolved_pairs`` of all. ``error_terms`` splits predicted minus measured (see
     :func:`~qosflow_airflow.core.measured_run.error_terms`), as shares of the measured makespan.
 
     Raises
@@ -94,6 +95,7 @@ def report_card(
         "configurations": len(configurations),
         "runs": sum(len(one.runs) for one in configurations),
         "makespan_s": {"least": float(measured.min()), "most": float(measured.max())},
+        **_resolved(configurations),
         "repeat_error": _repeat_error(configurations),
         "repeat_concordance": _repeat_concordance(configurations),
         "error_terms": _terms(makespans, configurations, foreseen_bytes),
@@ -118,6 +120,23 @@ def _coverage(configurations: Sequence[ValidatedConfiguration]) -> float | None:
         if not math.isnan(one.low_s)
     ]
     return float(np.concatenate(inside).mean()) if inside else None
+
+
+def _resolved(configurations: Sequence[ValidatedConfiguration]) -> dict[str, float | None]:
+    """Return how well the pairs are ordered of which one was slower in every run, and their share of all."""
+    known = [one for one in configurations if len(one.runs) > 1]
+    least, most = (np.array([ends(one.runs_s) for one in known]) for ends in (np.min, np.max))
+    predicted = np.array([one.predicted_s for one in known])
+    slower = least[:, None] > most[None, :] if known else np.zeros((0, 0), dtype=bool)
+    if not slower.any():
+        return {"resolved_concordance": None, "resolved_pairs": None}
+    difference = predicted[:, None] - predicted[None, :]
+    right = (difference > 0)[slower].sum() + 0.5 * (difference == 0)[slower].sum()
+    pairs = len(known) * (len(known) - 1) / 2
+    return {
+        "resolved_concordance": float(right / slower.sum()),
+        "resolved_pairs": float(slower.sum() / pairs),
+    }
 
 
 def _repeat_error(configurations: Sequence[ValidatedConfiguration]) -> float | None:

@@ -152,6 +152,22 @@ def test_the_figures_of_a_card_by_hand() -> None:
     assert 0.4 <= card["coverage_90"] <= 0.8
 
 
+def test_pairs_that_the_machine_does_not_order_itself_are_told_apart() -> None:
+    layouts = LAYOUTS[:3]
+
+    def twice(layout: tuple[int, ...], *seconds: float) -> list[MeasuredRun]:
+        return [replace(run(layout), makespan_s=one) for one in seconds]
+
+    order = sorted(layouts, key=lambda layout: float(MODEL.makespan_s(np.array([layout], dtype=np.int8))[0]))
+    # the first and the second overlap, the last is slower in every run, and is predicted so
+    runs = [*twice(order[0], 5.0, 7.0), *twice(order[1], 4.0, 6.0), *twice(order[2], 9.0, 9.5)]
+    card = report_card(MODEL, validated(MODEL, runs), BYTES)
+    assert card["resolved_pairs"] == pytest.approx(2 / 3)
+    assert card["resolved_concordance"] == 1.0
+    single = report_card(MODEL, validated(MODEL, [run(layout) for layout in LAYOUTS]), BYTES)
+    assert single["resolved_concordance"] is None
+
+
 def test_perfect_predictions_meet_the_goals_but_for_intervals_that_say_too_little() -> None:
     card = report_card(MODEL, validated(MODEL, [run(layout) for layout in LAYOUTS]), BYTES)
     assert (card["concordance"], card["median_error"], card["coverage_90"]) == (1.0, pytest.approx(0), 1.0)
