@@ -5,6 +5,7 @@ set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
 VENV="${QOSFLOW_VENV:-$ROOT/.venv}"
 EXTRAS="embedded,darshan,figures,dev"
+EXECUTOR="${QOSFLOW_EXECUTOR:-}"
 
 usage() {
     cat <<'USAGE'
@@ -34,6 +35,8 @@ Environment variables:
   QOSFLOW_AIRFLOW_DATABASE_NAME   name of Airflow's metadata database there; default airflow
   QOSFLOW_DATABASE_NAME           name of QoSFlow's database there; default qosflow
   QOSFLOW_POSTGRES_ACCOUNT        as root: the account of the embedded Postgres; default postgres, else a new one
+  QOSFLOW_EXECUTOR                "celery": two workers and a Redis run the tasks (redis-server must be installed);
+                                  "local" goes back (remembered)
   QOSFLOW_PORT                    port of the web page on 127.0.0.1; default a free one
   QOSFLOW_MEMORY_TIER             the demo's tier in memory: a folder on a tmpfs; default one in /dev/shm
   QOSFLOW_PYTHON                  the Python to use, 3.11 to 3.13; default the newest of these that works
@@ -72,6 +75,13 @@ find_python() {
         "Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name one: QOSFLOW_PYTHON=/path/to/python"
 }
 
+# Celery is installed where it is asked for, and stays so.
+choose_extras() {
+    if [ "$EXECUTOR" = celery ] || [ -e "$VENV/.qosflow-celery" ]; then
+        EXTRAS="embedded,celery,darshan,figures,dev"
+    fi
+}
+
 # What the environment was made from. When it changes, the environment is out of date.
 environment_mark() {
     { printf '%s\n' "$ROOT" "$EXTRAS" && cat "$ROOT/setup.py" "$ROOT"/constraints/*.txt; } | cksum
@@ -79,6 +89,7 @@ environment_mark() {
 
 ensure_environment() {
     local mark python release
+    choose_extras
     mark="$(environment_mark)"
     if [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/.qosflow" 2>/dev/null)" = "$mark" ] &&
         "$VENV/bin/python" -c '' 2>/dev/null; then
@@ -101,6 +112,7 @@ ensure_environment() {
     install_packages "$ROOT/constraints/constraints-$release.txt" 2>&1 | tee "$VENV/install.log" |
         sed -e '/^ /d' -e '/^Installing collected /d' -e '/^Successfully installed /d' -e 's/ (from .*//' || fail "The packages could not be installed; see above." "$(installation_cure)"
     printf '%s\n' "$mark" >"$VENV/.qosflow"
+    [ "$EXECUTOR" != celery ] || touch "$VENV/.qosflow-celery"
 }
 
 # uv is several times faster. Where it cannot be had, or cannot reach what pip can, pip does the same.
@@ -167,11 +179,14 @@ run_tests() {
     [ -z "$broken" ]
 }
 
-# Pods on the cluster that KUBECONFIG names, after the same on a pods API of our own.
-run_cluster_tests() {
+require_cluster() {
     [ -n "${KUBECONFIG:-}" ] || fail "No cluster is given: KUBECONFIG is not set." \
         "Name the kubeconfig of a cluster on this machine: KUBECONFIG=/path/to/kubeconfig ./setup.sh test-kubernetes"
     [ -r "$KUBECONFIG" ] || fail "KUBECONFIG=$KUBECONFIG cannot be read." "Start the cluster, or name another file."
+}
+
+# Pods on the cluster that KUBECONFIG names, after the same on a pods API of our own.
+run_cluster_tests() {
     cd "$ROOT"
     exec "$VENV/bin/pytest" -rs tests/kubernetes tests/system/test_kubernetes.py "$@"
 }
@@ -195,6 +210,7 @@ case "$COMMAND" in
         run_tests "$@"
         ;;
     test-kubernetes)
+        require_cluster
         ensure_environment
         run_cluster_tests "$@"
         ;;

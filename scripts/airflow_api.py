@@ -85,6 +85,13 @@ class AirflowApi:
         value = self._call("GET", f"{path}/xcomEntries/return_value")["value"]
         return json.loads(value) if isinstance(value, str) else value
 
+    def finished_run(self, dag_id: str, run_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return a run and its tasks, as Airflow describes them."""
+        path = f"/api/v2/dags/{quote(dag_id)}/dagRuns/{quote(run_id)}"
+        return self._call("GET", path), self._call("GET", f"{path}/taskInstances?limit=1000")[
+            "task_instances"
+        ]
+
     def _first_failure(self, run_path: str, tasks: list[dict[str, Any]]) -> str:
         failed = next((task for task in tasks if task["state"] == "failed"), None)
         if failed is None:

@@ -70,6 +70,20 @@ class AirflowServices:
             one.start([program, *command_of(one.name, self.state)], {**os.environ, **self.environment})
         self._wait_until_healthy(managed)
 
+    def run_workers(self, count: int) -> None:
+        """Let only the first ``count`` of Celery's workers run, and wait until they listen."""
+        workers = [one for one in managed_services(self.state, "celery") if one.name in WORKERS]
+        stop_processes(workers[count:], STOP_GRACE_S)
+        program = str(Path(sys.executable).with_name("airflow"))
+        for one in workers[:count]:
+            if not one.find():
+                one.start([program, *command_of(one.name, self.state)], {**os.environ, **self.environment})
+        end = time.monotonic() + START_LIMIT_S
+        while listening_workers(self.settings.redis_port, self.settings.redis_password) != count:
+            if time.monotonic() > end:
+                raise SetupError(f"Not {count} workers listen.", f"Look into the logs in {self.state.logs}.")
+            time.sleep(0.5)
+
     def health(self) -> dict[str, str]:
         """Return Airflow's own report, part to status; empty while the web server does not answer."""
         try:

@@ -75,18 +75,31 @@ def write_bundle(folder: Path, *, without: Sequence[str] = (), **replaced: str) 
     return folder
 
 
+Moved = tuple[str, str, str, str, int, str]
+
+
 def observations(nodes: Sequence[int] = (2, 4)) -> str:
     """The trace, taken on the first of ``nodes`` and to be projected to all of them."""
+    return observations_of(MOVED, TASKS, COMPUTE_S, nodes)
+
+
+def observations_of(
+    moved: Sequence[Moved],
+    tasks_of: Mapping[str, int],
+    compute_s: Mapping[str, float],
+    nodes: Sequence[int] = (2, 4),
+) -> str:
+    """The trace of what was moved by stages of so many tasks and seconds of compute."""
     header = (
         "operation,randomOffset,transferSize,aggregateFilesizeMB,numTasks,parallelism,totalTime,numNodesList,"
         "numNodes,tasksPerNode,trMiB,storageType,opCount,taskName,taskPID,fileName,stageOrder,prevTask,"
         "computeSeconds,startTime,endTime"
     )
     lines = [header]
-    for operation, stage, task, file, mib, producer in MOVED:
-        tasks = TASKS[stage]
+    for operation, stage, task, file, mib, producer in moved:
+        tasks = tasks_of[stage]
         run = f'{tasks},{tasks},1.0,"{list(nodes)}",{nodes[0]},{-(-tasks // nodes[0])},{mib},disk,{mib}'
-        what = f"{stage},{task},{file},1,{producer},{COMPUTE_S[stage]},1000.0,1010.0"
+        what = f"{stage},{task},{file},1,{producer},{compute_s[stage]},1000.0,1010.0"
         lines.append(f"{operation},0,1048576,{mib},{run},{what}")
     return "\n".join(lines) + "\n"
 
