@@ -21,7 +21,8 @@ DOC = """
 `run` is
    mapped over the stage's pods, `stage_out` brings final outputs home (*skipped*: they are there already).
    Copies to and from a node's own tier are made by the stage's pods themselves.
-4. `compare` puts predicted beside measured seconds; `clean` removes what nobody needs, on every node.
+4. `records` reads what the tasks measured, `compare` puts it beside what was predicted; `clean` removes what
+   nobody needs, on every node.
 
 The image is that of `examples/genome/Dockerfile`; name yours in the environment variable
 `QOSFLOW_GENOME_IMAGE`.
@@ -92,7 +93,10 @@ with DAG(
         startup_check_interval_seconds=1,
         base_container_status_polling_interval=0.5,
     )
-    compare = QoSCompareOperator(task_id="compare", recommendation=recommend.output, trigger_rule="all_done")
+    records = copies.records()
+    compare = QoSCompareOperator(
+        task_id="compare", recommendation=recommend.output, records=records.output, trigger_rule="all_done"
+    )
     groups = {}
     for stage, predecessors in STAGES.items():
         groups[stage] = stage_group(
@@ -103,5 +107,5 @@ with DAG(
             final=stage in FINAL,
             arguments=["genome", "run"],
         )
-        groups[stage].ends >> compare
+        groups[stage].ends >> records
     compare >> copies.clean()

@@ -42,12 +42,15 @@ class PodPlan:
         Per stage, at most one pod, for the copies between shared tiers before or after it.
     clean:
         The pods that remove what nobody needs afterwards: one per node where something lies there.
+    records:
+        The pod that prints what the tasks and copies of the run recorded.
     """
 
     stages: Mapping[str, list[Row]]
     stage_in: Mapping[str, list[Row]]
     stage_out: Mapping[str, list[Row]]
     clean: list[Row]
+    records: Row
 
 
 @dataclass
@@ -155,6 +158,7 @@ def plan_pods(
         stage_in={stage: planner.copying_pod(stage, "in") for stage in placement.stages},
         stage_out={stage: planner.copying_pod(stage, "out") for stage in placement.stages},
         clean=list(planner.cleaning_pods()),
+        records=planner.records_pod(),
     )
 
 
@@ -321,6 +325,12 @@ class _Planner:
                     "QOSFLOW_LABEL": label,
                 }
                 yield self.pod(f"clean-{at}", label, node, [name for name, _ in folders], env, home, 1)
+
+    def records_pod(self) -> Row:
+        """Return the pod that prints the records: Airflow's workers need not see the home tier."""
+        home = self.catalog.tier(self.catalog.home)
+        env = {"QOSFLOW_PRINT": self.records, "QOSFLOW_LABEL": "records"}
+        return self.pod("records", "records", self.nodes[0], [home.name], env, home, 1)
 
     def passes_home(self) -> bool:
         """Return whether copies of the run lie on the home tier that nobody needs afterwards."""

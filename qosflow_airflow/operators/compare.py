@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow.sdk import BaseOperator
 
 from qosflow_airflow.operators.copy import RECORDS_OF_COPIES
-from qosflow_airflow.operators.outcome import compare, comparison_table, read_records
+from qosflow_airflow.operators.outcome import Record, compare, comparison_table, read_records
 from qosflow_airflow.operators.session import task_store
 from qosflow_airflow.operators.summary import described
 
@@ -30,15 +30,25 @@ class QoSCompareOperator(BaseOperator):
     run), ``airflow_s`` (the part of it in which no task and no copy was at work) and ``stages``.
 
     :param recommendation: what the recommending task returned (templated).
+    :param records: what a task returned that read the records (templated); by default they are read from the
+        run's folder on the home tier, which this task's worker must see.
     :param qosflow_conn_id: the connection to the store; ``[qosflow] conn_id`` where it is not given.
     """
 
-    template_fields = ("recommendation",)
+    template_fields = ("recommendation", "records")
     ui_color = "#f3eee3"
 
-    def __init__(self, *, recommendation: Any, qosflow_conn_id: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        recommendation: Any,
+        records: Any = None,
+        qosflow_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.recommendation = recommendation
+        self.records = records
         self.qosflow_conn_id = qosflow_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -53,15 +63,13 @@ class QoSCompareOperator(BaseOperator):
         """
         summary = self._summary()
         with task_store(self.qosflow_conn_id) as store:
-            records = Path(summary["records"])
             record = store.recommendation(summary["recommendation_id"])
             outcome = {
                 **compare(
                     described(record),
                     record.request["deadline_s"],
                     summary["tasks"],
-                    read_records(records),
-                    read_records(records / RECORDS_OF_COPIES),
+                    *self._records(summary),
                 ),
                 "dag_id": context["ti"].dag_id,
                 "run_id": context["ti"].run_id,
@@ -70,6 +78,13 @@ class QoSCompareOperator(BaseOperator):
             store.add_outcome(record.recommendation_id, outcome)
         self.log.info("%s\n%s", sentence(outcome), comparison_table(outcome))
         return {"recommendation_id": record.recommendation_id, **outcome}
+
+    def _records(self, summary: Mapping[str, Any]) -> tuple[Sequence[Record], Sequence[Record]]:
+        """Return the records of tasks and those of copies."""
+        if isinstance(self.records, Mapping):
+            return self.records["tasks"], self.records["copies"]
+        folder = Path(summary["records"])
+        return read_records(folder), read_records(folder / RECORDS_OF_COPIES)
 
     def _summary(self) -> Mapping[str, Any]:
         summary = self.recommendation

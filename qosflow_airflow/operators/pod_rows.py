@@ -5,11 +5,14 @@ Imports the Kubernetes client only when a row is turned: Dag files are read with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
 from airflow.sdk.definitions.template import literal
+
+from qosflow_airflow.exceptions import MeasurementError
 
 SCRIPT = files("qosflow_airflow.operators").joinpath("pod_tasks.sh").read_text(encoding="utf-8")
 """What every pod runs; the command of the stage's tasks is its argument."""
@@ -37,6 +40,53 @@ def pod_kwargs(row: Mapping[str, Any]) -> dict[str, Any]:
         "env_vars": literal(dict(row["env_vars"])),
         "cmds": literal(list(COMMAND)),
     }
+
+
+def become(operator: Any, row: Mapping[str, Any]) -> None:
+    """Give an operator the parameters of a row when it runs, as its constructor would have taken them."""
+    from kubernetes.client import models
+
+    taken = {**pod_kwargs(row), "env_vars": dict(row["env_vars"]), "cmds": list(COMMAND)}
+    taken["affinity"] = to_model(row["affinity"], models.V1Affinity)
+    taken["tolerations"] = [to_model(one, models.V1Toleration) for one in row["tolerations"]]
+    for name, value in taken.items():
+        setattr(operator, name, value)
+
+
+def printed_records(text: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the records of ``tasks`` and ``copies`` that a pod printed, without their lists of files.
+
+    Raises
+    ------
+    MeasurementError
+        When the text is not whole.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    kind, lines = "", text.splitlines()
+    for start, line in enumerate(lines):
+        if line.startswith("--- "):
+            kind = line.removeprefix("--- ")
+            end = next(
+                (at for at in range(start + 1, len(lines)) if lines[at].startswith("--- ")), len(lines)
+            )
+            found[kind] = list(_records("\n".join(lines[start + 1 : end])))
+    if set(found) != {"tasks", "copies"}:
+        raise MeasurementError(
+            "the pod printed no records", cure="See the log of the pod; clear the task to try again."
+        )
+    return found
+
+
+def _records(text: str) -> Iterator[dict[str, Any]]:
+    decoder, at = json.JSONDecoder(), 0
+    while text[at:].strip():
+        at += len(text[at:]) - len(text[at:].lstrip())
+        try:
+            record, at = decoder.raw_decode(text, at)
+        except ValueError as error:
+            cure = "Delete it and clear its task."
+            raise MeasurementError(f"a record of a task is not whole: {error}", cure=cure) from None
+        yield {name: value for name, value in record.items() if not isinstance(value, list | dict)}
 
 
 def to_model(value: Mapping[str, Any], model: type[Any]) -> Any:

@@ -5,6 +5,7 @@
 #                    pattern of file names, `some` or `any` (may match nothing), record, head of the record
 # QOSFLOW_COPY       a shell command to copy a folder instead: $1 source, $2 destination, $3 pattern
 # QOSFLOW_REMOVE     folders to remove, one a line
+# QOSFLOW_PRINT      a folder of records to print, those of copies after the others
 set -u
 newline='
 '
@@ -140,6 +141,17 @@ $1
 FOLDERS
 }
 
+print_records() {
+    for kind in tasks copies; do
+        printf '%s%s\n' '--- ' "$kind"
+        if [ "$kind" = tasks ]; then folder=$1; else folder=$1/copies; fi
+        for file in "$folder"/*.json; do
+            [ ! -f "$file" ] || cat "$file" || fail "$file cannot be read"
+        done
+    done
+}
+
+[ -z "${QOSFLOW_PRINT:-}" ] || print_records "$QOSFLOW_PRINT"
 [ -z "${QOSFLOW_REMOVE:-}" ] || remove_folders "$QOSFLOW_REMOVE"
 copy_all "${QOSFLOW_COPY_IN:-}"
 [ "$#" -eq 0 ] || run_tasks "$@"

@@ -17,10 +17,11 @@ from airflow.sdk import BaseOperator
 from qosflow_airflow.exceptions import ClusterError, RequestError
 from qosflow_airflow.hooks import settings
 from qosflow_airflow.operators.cluster import asked, check_claims, read_nodes
-from qosflow_airflow.operators.pod_rows import COMMAND, LABEL, pod_kwargs, to_model
+from qosflow_airflow.operators.pod_rows import LABEL, become, pod_kwargs, printed_records
 from qosflow_airflow.operators.run_rows import (
     CATALOG,
     PROMISE,
+    RECORDS,
     ROWS,
     Part,
     Rows,
@@ -121,7 +122,8 @@ class QoSPodsOperator(BaseOperator):
         keys = xcom_rows(plan)
         completed = {key: [self._completed(row) for row in rows] for key, rows in keys.items()}
         promised = pull_run(context, self.recommend_task_id).get(PROMISE)
-        context["ti"].xcom_push(key=ROWS, value={**completed, PROMISE: promised})
+        beside = {PROMISE: promised, RECORDS: [plan.records]}
+        context["ti"].xcom_push(key=ROWS, value={**completed, **beside})
         self.log.info("On %s:\n%s", ", ".join(nodes), "\n".join(_lines(keys)))
         return [self._completed(row) for row in plan.clean]
 
@@ -212,7 +214,7 @@ class _StageCopiesInPod(KubernetesPodOperator):
         rows = pull_rows(context, self.pods_task_id, self.part, self.stage)
         if not rows:
             return self._without_pod(context)
-        self._become(rows[0])
+        become(self, rows[0])
         super().execute(context)
         return self._after_pod(context)
 
@@ -220,16 +222,6 @@ class _StageCopiesInPod(KubernetesPodOperator):
         """Go on after the pod that was waited for without a worker."""
         super().trigger_reentry(context, event)
         return self._after_pod(context)
-
-    def _become(self, row: Mapping[str, Any]) -> None:
-        """Take the parameters of a row, as the operator's constructor would."""
-        from kubernetes.client import models
-
-        taken = {**pod_kwargs(row), "env_vars": dict(row["env_vars"]), "cmds": list(COMMAND)}
-        taken["affinity"] = to_model(row["affinity"], models.V1Affinity)
-        taken["tolerations"] = [to_model(one, models.V1Toleration) for one in row["tolerations"]]
-        for name, value in taken.items():
-            setattr(self, name, value)
 
     def _without_pod(self, context: Context) -> Any:
         raise NotImplementedError
@@ -282,6 +274,51 @@ class QoSPodStageOutOperator(_StageCopiesInPod):
 
     def _after_pod(self, context: Context) -> Any:
         return None
+
+
+class QoSPodRecordsOperator(KubernetesPodOperator):
+    """Returns what a run recorded, for a comparison where no worker sees the home tier.
+
+    :param pods_task_id: the task that planned the pods.
+
+    Other parameters are those of ``KubernetesPodOperator``.
+    """
+
+    ui_color = "#f3eee3"
+
+    def __init__(self, *, pods_task_id: str, **kwargs: Any) -> None:
+        # What is printed is the result; as a log it would only be long.
+        super().__init__(**{**kwargs, "get_logs": False})
+        self.pods_task_id = pods_task_id
+        self._printed = ""
+
+    def execute(self, context: Context) -> Any:
+        """Run the pod and return the records."""
+        rows = pull_run(context, self.pods_task_id).get(RECORDS)
+        if not rows:
+            raise AirflowSkipException("No pods were planned, so there are no records.")
+        become(self, rows[0])
+        super().execute(context)
+        return self._records()
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after the pod that was waited for without a worker."""
+        super().trigger_reentry(context, event)
+        return self._records()
+
+    def cleanup(self, pod: Any, remote_pod: Any, *args: Any, **kwargs: Any) -> None:
+        """Read what the pod printed while it is still there."""
+        if remote_pod is not None:
+            name, namespace = remote_pod.metadata.name, remote_pod.metadata.namespace
+            read = self.client.read_namespaced_pod_log
+            answer = read(name, namespace, container=self.base_container_name, _preload_content=False)
+            self._printed = answer.data.decode("utf-8", "replace")
+        super().cleanup(pod, remote_pod, *args, **kwargs)
+
+    def _records(self) -> dict[str, Any]:
+        self.do_xcom_push = True
+        with task_errors():
+            return printed_records(self._printed)
 
 
 class PodCopies:
@@ -339,6 +376,10 @@ class PodCopies:
                 cure="Give the whole command of a task as `arguments`.",
             )
         return {**self._shared, **partial}
+
+    def records(self, task_id: str = "records") -> QoSPodRecordsOperator:
+        """Return the task that reads what the run recorded; put it after all stages."""
+        return QoSPodRecordsOperator(task_id=task_id, trigger_rule="all_done", **self._copying())
 
     def clean(self, task_id: str = "clean") -> Any:
         """Return mapped pods that remove what nobody needs after the run; none where nothing is left."""

@@ -26,6 +26,8 @@ ROWS = "rows"
 """The XCom key of all rows. They are kept at once: each value costs a task a call of Airflow's web server."""
 CATALOG = "_catalog"
 """The XCom key of the tiers, for tasks that place a run elsewhere than on this machine."""
+RECORDS = "_records"
+"""The key, beside the rows of pods, of the pod that prints what the run recorded."""
 PROMISE = "_promise"
 """The key, beside the rows, of what tells a stage's first task how much time is left."""
 _KEY = re.compile(r"[\w.-]{1,200}")

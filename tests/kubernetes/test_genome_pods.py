@@ -69,8 +69,8 @@ def test_on_two_nodes_and_volumes_of_pods_the_run_is_that_of_one_machine(
     assert labels(run, "sifting.run") == ["sifting 1/2 on disk", "sifting 2/2 on disk"]
     for stage in ALL:
         assert placed(cluster, stage) == ["a", "b"]
-    # Nothing was made for nothing: two pods per stage, and one that cleans the home tier.
-    assert len(cluster.made) == 2 * len(ALL) + 1
+    # Nothing was made for nothing: two pods per stage, one that reads records, one that cleans the home tier.
+    assert len(cluster.made) == 2 * len(ALL) + 2
     summary, comparison = returned(run, "recommend"), returned(run, "compare")
     assert summary["configuration"]["nodes"] == 2
     assert summary["tasks"]["individuals"] == 10
@@ -95,7 +95,7 @@ def test_deferred_on_one_node_what_lies_there_is_read_there(
     build_model(1, disk=DISK, tmpfs={"host_path": "/scratch", "size_limit_gib": 1})
     run = run_dag("genome_pods", deadline_s=600, pin=pinned(**dict.fromkeys(ALL, "tmpfs")))
     assert run.state == "success"
-    assert len(cluster.made) == len(ALL) + 1
+    assert len(cluster.made) == len(ALL) + 2
     (node,) = {pod["spec"]["nodeName"] for pod in cluster.made}
     # Inputs from the home tier were brought in once per stage; what a stage wrote was read where it lay.
     copies = installation.disk / returned(run, "recommend")["recommendation_id"] / "records" / "copies"

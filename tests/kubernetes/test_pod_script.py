@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from qosflow_airflow.operators.pod_rows import SCRIPT
+from qosflow_airflow.exceptions import MeasurementError
+from qosflow_airflow.operators.pod_rows import SCRIPT, printed_records
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
@@ -206,6 +207,28 @@ def test_a_stopped_pod_stops_its_tasks(shell: list[str], tmp_path: Path) -> None
     process.terminate()
     assert process.wait(timeout=10) == 143
     assert not Path("/proc", pid.read_text().strip(), "exe").exists()
+
+
+def test_records_are_printed_and_read(shell: list[str], tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    tasks = [{"stage": "a b", "index": index, "end_s": 1.5, "files": [{"file": "x"}]} for index in range(2)]
+    for record in tasks:
+        (tmp_path / f"task-{record['index']}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (tmp_path / "copies" / "c.json").write_text('{"stage": "c", "files": 3, "copy_s": null}')
+    done = pod(shell, QOSFLOW_PRINT=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert printed_records(done.stdout) == {
+        "tasks": [{"stage": "a b", "index": index, "end_s": 1.5} for index in range(2)],
+        "copies": [{"stage": "c", "files": 3, "copy_s": None}],
+    }
+    assert printed_records(pod(shell, QOSFLOW_PRINT=str(tmp_path / "none")).stdout) == {
+        "tasks": [],
+        "copies": [],
+    }
+    with pytest.raises(MeasurementError, match="printed no records"):
+        printed_records("")
+    with pytest.raises(MeasurementError, match="is not whole"):
+        printed_records('--- tasks\n{"stage": \n--- copies\n')
 
 
 def test_only_folders_of_the_run_are_removed(shell: list[str], tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ def test_an_unknown_command_is_refused_with_the_list() -> None:
     assert "Usage:" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("named", "said"), [("", "KUBECONFIG is not set"), ("/nowhere", "/nowhere cannot be read")]
+)
+def test_without_a_cluster_the_tests_of_one_say_so(named: str, said: str, clone: Path) -> None:
+    result = setup(clone, "test-kubernetes", KUBECONFIG=named)
+    assert result.returncode == 1
+    assert said in result.stderr
+    assert not (clone / ".venv").exists()
+
+
 def test_without_a_suitable_python_the_cure_names_how_to_get_one(clone: Path, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
