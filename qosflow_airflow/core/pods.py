@@ -13,10 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
 
-from qosflow_airflow.core.cluster_volumes import ClusterVolume
 from qosflow_airflow.core.placement import MAX_ROWS, Placement, Row
+from qosflow_airflow.core.pod_tiers import (
+    check_bound,
+    check_initial_data,
+    selector_of,
+    tolerations_of,
+    used_tiers,
+    volume_of,
+)
 from qosflow_airflow.core.posix_patterns import posix_pattern
 from qosflow_airflow.core.quantities import multiply
 from qosflow_airflow.core.tiers import StorageTier, TierCatalog
@@ -73,59 +79,6 @@ class _Copies:
         return "\n".join(self.lines)
 
 
-def check_bound(catalog: TierCatalog, tiers: Sequence[str]) -> None:
-    """Refuse tiers that tiers.yaml binds to no volume.
-
-    Raises
-    ------
-    TierError
-        When one of ``tiers`` has no volume in a cluster, or two of them want a node to be labelled
-        differently.
-    """
-    unbound = [name for name in tiers if catalog.tier(name).volume is None]
-    if unbound:
-        raise TierError(
-            f"no volume in the cluster for {', '.join(unbound)}",
-            cure="Give each tier `kubernetes: {claim: ...}`, or another volume, in tiers.yaml, and build the "
-            "model again.",
-        )
-    selector_of(catalog, tiers)
-
-
-def selector_of(catalog: TierCatalog, tiers: Sequence[str]) -> dict[str, str]:
-    """Return the labels of a node on which all of ``tiers`` are; errors are those of :func:`check_bound`."""
-    labels: dict[str, str] = {}
-    for name in tiers:
-        for key, value in volume_of(catalog, name).node_selector.items():
-            if labels.setdefault(key, value) != value:
-                raise TierError(
-                    f"one node cannot have {key}={labels[key]} and {key}={value}, as tier {name!r} wants",
-                    cure="A run uses several tiers on one node: give each a label of its own.",
-                )
-    return labels
-
-
-def tolerations_of(catalog: TierCatalog, tiers: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the tolerations of all of ``tiers``, each once."""
-    found: list[dict[str, Any]] = []
-    for name in tiers:
-        found += [dict(one) for one in volume_of(catalog, name).tolerations if dict(one) not in found]
-    return found
-
-
-def volume_of(catalog: TierCatalog, name: str) -> ClusterVolume:
-    """Return the volume of a tier that was checked to have one."""
-    volume = catalog.tier(name).volume
-    assert volume is not None
-    return volume
-
-
-def used_tiers(placement: Placement, catalog: TierCatalog) -> list[str]:
-    """Return the tiers that a run uses, the home tier among them, in the catalog's order."""
-    used = {catalog.home, *(rows[0]["tier"] for rows in placement.stages.values())}
-    return [name for name in catalog.names if name in used]
-
-
 def plan_pods(
     placement: Placement,
     catalog: TierCatalog,
@@ -152,6 +105,7 @@ def plan_pods(
             f"a stage would have {len(nodes)} pods, and Airflow maps a task over at most {max_rows} rows",
             cure="Ask with a smaller max_nodes, or raise `[core] max_map_length`.",
         )
+    check_initial_data(placement, catalog.tier(catalog.home))
     planner = _Planner(placement, catalog, tuple(nodes), tasks_per_pod, max_rows)
     return PodPlan(
         stages={stage: list(planner.pods(stage)) for stage in placement.stages},
@@ -305,7 +259,7 @@ class _Planner:
         """Yield the pods that remove the run's folders, but for what is kept on the home tier."""
         home = self.catalog.tier(self.catalog.home)
         used = [self.catalog.tier(name) for name in used_tiers(self.placement, self.catalog)]
-        others = [tier for tier in used if tier.name != home.name and _volume(tier).outlives_pods]
+        others = [tier for tier in used if tier.name != home.name and volume_of(tier).outlives_pods]
         for at, node in enumerate(self.nodes):
             folders = [
                 (tier.name, str(PurePosixPath(str(tier.mount), self.run)))
@@ -359,8 +313,8 @@ class _Planner:
     ) -> Row:
         """Return one pod as what ``KubernetesPodOperator`` takes, all plain JSON."""
         mounted = [found for found in self.catalog.tiers if found.name in tiers]
-        volume = _volume(tier)
-        memory = sum(_volume(one).size_bytes or 0 for one in mounted if one.memory)
+        volume = volume_of(tier)
+        memory = sum(volume_of(one).size_bytes or 0 for one in mounted if one.memory)
         requests = {"memory": "0", **volume.requests} if memory else dict(volume.requests)
         resources = {
             "requests": multiply(requests, tasks_at_once, extra_memory_bytes=memory),
@@ -373,7 +327,7 @@ class _Planner:
             "annotations": {LABEL: label, "qosflow/tier": tier.name, "qosflow/node": node},
             "env_vars": _checked(env),
             "volumes": [
-                {"name": self.volume_name(one), **_volume(one).source(node, memory=one.memory)}
+                {"name": self.volume_name(one), **volume_of(one).source(node, memory=one.memory)}
                 for one in mounted
             ],
             "volume_mounts": [self.mount(one) for one in mounted],
@@ -390,14 +344,9 @@ class _Planner:
     def mount(self, tier: StorageTier) -> Row:
         if not tier.mount:
             raise TierError(f"tier {tier.name!r} has no mount", cure="Set its `mount` in tiers.yaml.")
-        sub_path = _volume(tier).sub_path
+        sub_path = volume_of(tier).sub_path
         mount = {"name": self.volume_name(tier), "mountPath": tier.mount}
         return {**mount, "subPath": sub_path} if sub_path else mount
-
-
-def _volume(tier: StorageTier) -> ClusterVolume:
-    assert tier.volume is not None  # checked before anything was planned
-    return tier.volume
 
 
 def _on_node(node: str) -> Row:

@@ -152,7 +152,8 @@ class QoSPodsOperator(BaseOperator):
     def _nodes(self, placement: Placement, catalog: TierCatalog) -> tuple[str, ...]:
         """Choose the nodes; errors are those of :func:`choose_nodes` and :func:`check_claims`."""
         from qosflow_airflow.core.cluster_nodes import choose_nodes
-        from qosflow_airflow.core.pods import check_bound, plan_pods, selector_of, tolerations_of, used_tiers
+        from qosflow_airflow.core.pod_tiers import check_bound, selector_of, tolerations_of, used_tiers
+        from qosflow_airflow.core.pods import plan_pods
 
         tiers = used_tiers(placement, catalog)
         check_bound(catalog, tiers)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from qosflow_airflow.core.cluster_volumes import ClusterVolume
 from qosflow_airflow.core.placement import Placement, place
-from qosflow_airflow.core.pods import LABEL, PodPlan, plan_pods, selector_of
+from qosflow_airflow.core.pod_tiers import selector_of
+from qosflow_airflow.core.pods import LABEL, PodPlan, plan_pods
 from qosflow_airflow.core.space import Configuration
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
 from qosflow_airflow.core.workflow import INITIAL_DATA, Stage, Workflow
@@ -251,6 +252,14 @@ def test_a_tier_without_a_volume_is_refused_by_name() -> None:
     planned(platform, 1, dict.fromkeys(DIAMOND.stage_names, "disk"))
     with pytest.raises(TierError, match=r"no volume in the cluster for ssd.*kubernetes"):
         planned(platform, 1, dict.fromkeys(DIAMOND.stage_names, "ssd"))
+
+
+@pytest.mark.parametrize("tier", ["disk", "ssd"])
+def test_initial_data_that_no_pod_sees_are_refused(tier: str) -> None:
+    configuration = Configuration(1, dict.fromkeys(DIAMOND.stage_names, tier))
+    placement = place(DIAMOND, catalog(), configuration, recommendation_id="r1", initial_data="/mine")
+    with pytest.raises(TierError, match=r"/mine, which no pod sees.*below the mount of the home tier"):
+        plan_pods(placement, catalog(), ["node"])
 
 
 def test_tiers_that_no_node_can_have_together_are_refused() -> None:
