@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from qosflow_airflow.exceptions import NotFoundError, QoSFlowError, StoreError
+from qosflow_airflow.hooks import settings
 from qosflow_airflow.hooks.qosflow import QoSFlowHook
 
 if TYPE_CHECKING:
     from qosflow_airflow.store.base import Store
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -36,7 +40,10 @@ def without_collection() -> Iterator[None]:
     """Leave Python's garbage collector off.
 
     A task's process is made with hundreds of thousands of objects of Airflow in it. To walk them again and
-    again while libraries are imported takes longer than the imports, and copies their memory.
+    again while libraries are imported takes longer than the imports, and copies their memory. What is there
+    at the end is left out of later collections too: the first one would walk all of it, and the process is
+    about to end. In a process that goes on, as ``dag.test()``'s does, garbage in cycles that is there by then
+    stays.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -44,6 +51,7 @@ def without_collection() -> Iterator[None]:
         yield
     finally:
         if was_on:
+            gc.freeze()
             gc.enable()
 
 
@@ -51,4 +59,17 @@ def without_collection() -> Iterator[None]:
 def task_store(qosflow_conn_id: str | None = None) -> Iterator[Store]:
     """Open the store for one task and close it; errors are those of :func:`task_errors`."""
     with task_errors(), QoSFlowHook(qosflow_conn_id).get_store() as store:
+        _hand_in(store)
         yield store
+
+
+def _hand_in(store: Store) -> None:
+    """Hand in what finished tasks have left in files while the database was away; never fail for it."""
+    folder = settings.spool_folder()
+    try:
+        if folder.is_dir():
+            from qosflow_airflow.store.spool import drain
+
+            drain(store, folder)
+    except (QoSFlowError, OSError) as error:
+        log.info("What earlier tasks have spooled waits on: %s", error)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -374,3 +375,16 @@ def test_recommending_loads_neither_pandas_nor_scikit_learn() -> None:
     command = [sys.executable, "-c", RECOMMEND_AND_LIST]
     printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert printed.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_the_garbage_collector_is_on_again_after_recommending_and_after_failing(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion
+) -> None:
+    context: Any = {"ti": ti}
+    assert gc.isenabled()
+    QoSRecommendOperator(task_id="recommend", workflow="two").execute(context)
+    assert gc.isenabled()
+    with pytest.raises(AirflowFailException):
+        QoSRecommendOperator(task_id="recommend", workflow="unknown").execute(context)
+    assert gc.isenabled()
+    gc.unfreeze()
