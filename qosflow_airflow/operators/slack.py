@@ -38,11 +38,12 @@ def promise(
         "records": records,
         "stages": {
             stage.name: {
+                "level": stage.level,
                 "after": list(stage.stage_predecessors),
                 "tasks": stage.tasks,
                 "seconds": sum(described["stage_s"][stage.name].values()),
             }
-            for stage in sorted(workflow.stages, key=lambda stage: stage.level)
+            for stage in workflow.stages
         },
     }
 
@@ -59,7 +60,8 @@ def slack_at(
     done = _done(promised, records)
     behind = _before(promised, stage)
     ends: dict[str, float] = {}
-    for name, plan in promised["stages"].items():
+    # Not in the order of the keys: databases keep none.
+    for name, plan in sorted(promised["stages"].items(), key=lambda found: found[1]["level"]):
         if name in done:
             ends[name] = max(record["end_s"] for record in done[name])
         elif name in behind:
