@@ -1,4 +1,4 @@
-"""What QoSFlow adds to Airflow: its pages, and deadlines from parameters."""
+"""What QoSFlow adds to Airflow: its pages, deadlines from parameters, and an ear for finished tasks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from qosflow_airflow.hooks.settings import page_path
+from qosflow_airflow.listeners.feedback import FeedbackListener
 
 
 class QoSFlowPlugin(AirflowPlugin):
-    """The pages under ``/qosflow``, their entry in the navigation, and the reference of deadlines."""
+    """The pages under ``/qosflow``, their entry in the navigation, deadlines, and the listener."""
 
     name = "qosflow"
+    listeners = [FeedbackListener()]  # noqa: RUF012 - Airflow declares it, and not as a class variable
     external_views = [  # noqa: RUF012 - Airflow declares it, and not as a class variable
         {
             "name": "QoSFlow",

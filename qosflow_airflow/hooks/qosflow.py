@@ -50,6 +50,20 @@ class QoSFlowHook(BaseHook):
         parameters = connection_parameters(self._connection())
         return PostgresStore(libpq_text(parameters), statement_timeout_s=settings.statement_timeout_s())
 
+    def get_bounded_store(self, seconds: float) -> Store:
+        """Return a store of one connection, which gives up on connecting and on statements after ``seconds``.
+
+        Errors are those of :meth:`get_store`.
+        """
+        from qosflow_airflow.store.postgres import PostgresStore
+
+        return PostgresStore(
+            libpq_text(connection_parameters(self._connection())),
+            statement_timeout_s=seconds,
+            connect_timeout_s=max(2, round(seconds)),  # libpq takes less for 2
+            max_connections=1,
+        )
+
     def get_conn(self) -> Store:
         """Return what :meth:`get_store` does."""
         return self.get_store()

@@ -6,9 +6,10 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from airflow.configuration import conf
+from airflow.configuration import AIRFLOW_HOME, conf
 
 from qosflow_airflow.exceptions import QoSFlowError
 from qosflow_airflow.get_provider_info import get_provider_info
@@ -102,6 +103,11 @@ def registered_bundles() -> Mapping[str, str]:
     if not isinstance(found, dict) or not all(isinstance(path, str) for path in found.values()):
         raise _wrong("workflows", text, 'Give a JSON object, as in {"genome": "/srv/bundles/genome"}.')
     return found
+
+
+def spool_folder() -> Path:
+    """Return where tasks leave what they tell while the database is away: in the state folder, if any."""
+    return Path(os.environ.get("QOSFLOW_HOME") or Path(AIRFLOW_HOME, "qosflow")) / "spool"
 
 
 def max_map_length() -> int:

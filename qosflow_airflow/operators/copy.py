@@ -21,7 +21,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow.sdk import BaseOperator
 
 from qosflow_airflow.measure.folder_copy import Copied, Verify, copy_folder
-from qosflow_airflow.operators.run_rows import PROMISE, Rows, pull_rows, pull_run
+from qosflow_airflow.operators.boundary import Boundary
+from qosflow_airflow.operators.run_rows import PROMISE, Rows, pull_rows
 from qosflow_airflow.operators.slack import say_slack
 from qosflow_airflow.operators.stage import Fit, fit_of
 
@@ -49,11 +50,22 @@ class _StageCopiesOperator(BaseOperator):
         self.stage = stage
         self.verify = verify
 
+    def boundary(self, context: Context) -> Boundary:
+        """Return where the stage begins, among where the others do."""
+        dag = self.get_dag()
+        firsts = [] if dag is None else [task for task in dag.tasks if isinstance(task, QoSStageInOperator)]
+        boundaries = {
+            task.stage: task.task_id for task in firsts if task.recommend_task_id == self.recommend_task_id
+        }
+        return Boundary(context, self.recommend_task_id, self.stage, boundaries)
+
 
 class QoSStageInOperator(_StageCopiesOperator):
     """Brings a stage's inputs to its tier, where they are not there yet, and returns the rows of its tasks.
 
-    Map the stage's tasks over what it returns: they run when their inputs are there.
+    Map the stage's tasks over what it returns: they run when their inputs are there. The stage's tier is
+    tried before anything else; what happens where it cannot be used is in
+    :mod:`~qosflow_airflow.operators.boundary`.
 
     :param recommend_task_id: the task that recommended.
     :param stage: the stage.
@@ -61,12 +73,12 @@ class QoSStageInOperator(_StageCopiesOperator):
     """
 
     def execute(self, context: Context) -> Rows:
-        """Say how the run stands, copy, record, and return the rows of the stage's tasks."""
-        run = pull_run(context, self.recommend_task_id)
+        """Try the tier, say how the run stands, copy, record, and return the rows of the stage's tasks."""
+        run = self.boundary(context).begin()
         say_slack(context, run.get(PROMISE), self.stage)
         rows = pull_rows(context, self.recommend_task_id, "stage", self.stage, run)
         copy_rows(pull_rows(context, self.recommend_task_id, "stage_in", self.stage, run), self.verify)
-        return rows
+        return [_ready(row) for row in rows]
 
 
 class QoSStageOutOperator(_StageCopiesOperator):
@@ -79,7 +91,7 @@ class QoSStageOutOperator(_StageCopiesOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Copy, record, and return how much was moved."""
-        rows = pull_rows(context, self.recommend_task_id, "stage_out", self.stage)
+        rows = self.boundary(context).stage_out_rows()
         if not rows:
             raise AirflowSkipException("The outputs lie on the home tier already, or are not kept.")
         return [copied._asdict() for copied in copy_rows(rows, self.verify)]
@@ -180,6 +192,11 @@ class QoSCopyOperator(BaseOperator):
             "records": self.records,
         }
         return copy_row(row, self.verify)._asdict()
+
+
+def _ready(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with the moment from which its task only waits for Airflow, seconds since the epoch."""
+    return {**row, "env": {**row["env"], "QOSFLOW_READY_S": f"{time.time():.3f}"}} if "env" in row else row
 
 
 def copy_rows(rows: Rows, verify: Verify) -> list[Copied]:
