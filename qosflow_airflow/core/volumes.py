@@ -13,6 +13,9 @@ import pandas as pd
 from qosflow_airflow.core.observations import IOObservations
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Workflow
 
+POOLED_TASKS = 5
+"""How many tasks the spread of the whole workflow counts as, in that of one stage."""
+
 
 @dataclass(frozen=True)
 class IOVolume:
@@ -163,13 +166,30 @@ class TracedVolumes:
 
     @cached_property
     def _compute_log_sds(self) -> dict[str, float]:
-        """Spread of the tasks' compute times, for stages with more than one task that computes."""
-        tasks = self.observations.frame.drop_duplicates(["stage", "task"])
-        logs = np.log(tasks["compute_s"].where(tasks["compute_s"] > 0))
-        spreads = logs.groupby(tasks["stage"]).std(ddof=1).dropna()
-        return {str(stage): float(spread) for stage, spread in spreads.items()}
+        """Spread of the tasks' compute times, for stages with more than one task that computes.
+
+        Two tasks that happened to take the same time do not make it certain: each stage's spread is drawn to
+        that of the whole workflow, which counts as much as so many tasks (:data:`POOLED_TASKS`).
+        """
+        pooled = self._pooled_compute_log_sd
+        return {
+            stage: math.sqrt((own * squares + POOLED_TASKS * pooled**2) / (own + POOLED_TASKS))
+            for stage, (own, squares) in self._compute_spreads.items()
+        }
 
     @cached_property
     def _pooled_compute_log_sd(self) -> float:
-        spreads = list(self._compute_log_sds.values())
-        return math.sqrt(np.mean(np.square(spreads))) if spreads else math.nan
+        own = sum(count for count, _ in self._compute_spreads.values())
+        squares = sum(count * square for count, square in self._compute_spreads.values())
+        return math.sqrt(squares / own) if own else math.nan
+
+    @cached_property
+    def _compute_spreads(self) -> dict[str, tuple[int, float]]:
+        """Per stage, degrees of freedom and variance of the logarithm of its tasks' compute times."""
+        tasks = self.observations.frame.drop_duplicates(["stage", "task"])
+        logs = np.log(tasks["compute_s"].where(tasks["compute_s"] > 0)).dropna()
+        groups = logs.groupby(tasks["stage"])
+        found = groups.var(ddof=1).dropna()
+        return {
+            str(stage): (int(groups.count()[stage]) - 1, float(square)) for stage, square in found.items()
+        }

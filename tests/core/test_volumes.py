@@ -202,3 +202,21 @@ class TestScales:
 def test_stages_are_those_of_the_trace() -> None:
     assert TRACE.stages == {"calibrate", "stack"}
     assert math.isnan(TRACE.frame["compute_s"].iloc[0])
+
+
+def test_two_tasks_that_took_the_same_time_do_not_make_a_stage_certain() -> None:
+    seconds = {"calibrate": (2.0, 2.0), "stack": (1.0, 4.0), "report": (3.0,)}
+    rows = [
+        io("read", stage, f"{stage}{number}", f"{stage}{number}", 1, compute_s=compute_s)
+        for stage, tasks in seconds.items()
+        for number, compute_s in enumerate(tasks)
+    ]
+    volumes = TracedVolumes(SURVEY, trace(*rows))
+    even, uneven, single = (volumes.compute(stage) for stage in seconds)
+    assert even is not None
+    assert uneven is not None
+    assert single is not None
+    pooled = math.log(4) ** 2 / 2 / 2  # of two stages with two tasks, one of which spreads
+    assert single.log_sd == pytest.approx(math.sqrt(pooled))
+    assert even.log_sd == pytest.approx(math.sqrt(5 * pooled / 6))
+    assert uneven.log_sd == pytest.approx(math.sqrt((2 * pooled + 5 * pooled) / 6))
