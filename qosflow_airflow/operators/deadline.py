@@ -78,4 +78,5 @@ def qos_deadline(
 async def warn_of_missed_deadline(context: dict[str, Any] | None = None, **_: Any) -> None:
     """Say in the log that a run has missed its deadline."""
     run = (context or {}).get("dag_run") or {}
-    log.warning("The run %s of %s has missed its deadline.", run.get("run_id"), run.get("dag_id"))
+    # Airflow describes the run as its REST API does.
+    log.warning("The run %s of %s has missed its deadline.", run.get("dag_run_id"), run.get("dag_id"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,11 @@ def test_a_run_without_a_deadline_is_not_watched(dag: Any, asked: object) -> Non
     reference = QoSParamDeadline("deadline_s", asked)  # type: ignore[arg-type]
     with create_session() as session:
         assert reference._evaluate_with(session=session, dag_id="genome_local", run_id="none") is None
+
+
+def test_a_missed_deadline_is_told_with_the_run_s_name(caplog: pytest.LogCaptureFixture) -> None:
+    from qosflow_airflow.operators.deadline import warn_of_missed_deadline
+
+    run = {"dag_id": "genome_local", "dag_run_id": "manual__1"}
+    asyncio.run(warn_of_missed_deadline(context={"dag_run": run}))
+    assert caplog.messages == ["The run manual__1 of genome_local has missed its deadline."]
