@@ -6,11 +6,13 @@ Nothing here needs more than numpy: asking must not cost a task a second of impo
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
+from qosflow_airflow.core.replan import model_of_the_rest
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
 
 
@@ -54,6 +56,48 @@ def answer_request(
         run_id=run_id,
         task_id=task_id,
         try_number=try_number,
+    )
+    return store.add_recommendation(record), answer, loaded
+
+
+def answer_again(
+    store: Store,
+    first: RecommendationRecord,
+    nodes: int,
+    begun: Mapping[str, str],
+    failed: Mapping[str, str],
+    **task: Any,
+) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
+    """Answer the request of a run once more, by the same model, for what has not begun; keep the answer.
+
+    ``nodes`` is how many the run has. ``begun`` is the tier of each stage that keeps it, ``failed`` why each
+    tier cannot be used any more. ``task`` says who asks: ``dag_id``, ``run_id``, ``task_id`` and
+    ``try_number``. The answer's ``replans`` names the recommendation that it takes the place of.
+    """
+    loaded = load_model_version(store, first.model_id)
+    rest = model_of_the_rest(loaded.model, nodes, begun, failed)
+    answer = recommend(rest, QoSRequest.parse(first.request))
+    lost = ", ".join(f"{tier} ({reason})" for tier, reason in failed.items())
+    kept = ", ".join(f"{stage} on {tier}" for stage, tier in begun.items()) or "nothing"
+    why = f"Planned again without {lost}; {kept} has begun and stays."
+    # Nothing was left unmeasured: what is not known here must not be chosen.
+    closed = answer.answer.get("binding") == ["measurements"]
+    found = "No other tier can take its place." if closed else answer.answer["explanation"]
+    record = RecommendationRecord(
+        model_id=first.model_id,
+        workflow=first.workflow,
+        request=first.request,
+        answer={
+            **answer.answer,
+            "explanation": f"{why} {found}",
+            "replans": {
+                "recommendation_id": first.recommendation_id,
+                "begun": dict(begun),
+                "failed": dict(failed),
+            },
+        },
+        status="feasible" if isinstance(answer, Recommendation) else "infeasible",
+        **task,
     )
     return store.add_recommendation(record), answer, loaded
 

@@ -51,11 +51,13 @@ def place(
     recommendation_id: str,
     initial_data: str | None,
     max_rows: int | None = MAX_ROWS,
+    folder: str | None = None,
 ) -> Placement:
     """Return the rows of one run of ``configuration``.
 
     ``initial_data`` is the folder of the outside input, by default ``initial_data`` on the home tier. A stage
-    may have any number of tasks where ``max_rows`` is ``None``.
+    may have any number of tasks where ``max_rows`` is ``None``. ``folder`` is the name of the run's own
+    folders, by default the recommendation's identifier; a run that is planned again keeps its first one.
 
     Raises
     ------
@@ -65,7 +67,9 @@ def place(
         When a stage has more tasks than ``max_rows``, its name cannot be that of a folder, or a name or
         folder holds Jinja delimiters, which Airflow would render.
     """
-    planner = _Planner(workflow, catalog, configuration, recommendation_id, initial_data)
+    planner = _Planner(
+        workflow, catalog, configuration, recommendation_id, initial_data, folder or recommendation_id
+    )
     for stage in workflow.stages:
         _check_stage(stage, max_rows)
     placement = Placement(
@@ -96,6 +100,7 @@ class _Planner:
     configuration: Configuration
     recommendation_id: str
     initial_data: str | None
+    folder: str
 
     def rows(self, stage: Stage) -> list[Row]:
         inputs = {name: self._input_folder(stage, name) for name in stage.predecessors}
@@ -184,7 +189,7 @@ class _Planner:
         return self._folder(self.configuration.tiers[stage], "output", stage)
 
     def _folder(self, tier: str, *parts: str) -> str:
-        return str(PurePosixPath(self._mount(tier), self.recommendation_id, *parts))
+        return str(PurePosixPath(self._mount(tier), self.folder, *parts))
 
     def _mount(self, tier: str) -> str:
         mount = self.catalog.tier(tier).mount

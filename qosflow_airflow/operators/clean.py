@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk import BaseOperator
 
 if TYPE_CHECKING:
@@ -32,15 +32,29 @@ class QoSCleanOperator(BaseOperator):
         self.recommendation = recommendation
 
     def execute(self, context: Context) -> list[str]:
-        """Remove the folders and return their paths."""
+        """Remove the folders and return their paths.
+
+        Raises
+        ------
+        AirflowException
+            When one cannot be removed and the run may not do without its tier; the others are removed.
+        """
         summary = self.recommendation
         if not isinstance(summary, Mapping) or "temporary" not in summary:
             raise AirflowSkipException("There was no run, so there is nothing to remove.")
-        removed = []
+        removed, left = [], []
         for folder in map(Path, summary["temporary"]):
-            if remove_run_folder(folder, summary["recommendation_id"]):
-                removed.append(str(folder))
+            try:
+                if remove_run_folder(folder, summary["recommendation_id"]):
+                    removed.append(str(folder))
+            except OSError as error:
+                left.append(f"{folder} ({error.strerror or error})")
         self.log.info("Removed %s", ", ".join(removed) or "nothing")
+        if left and not summary.get("fallback"):
+            raise AirflowException(f"Not removed: {', '.join(left)}. Mend the tier, then try again.")
+        if left:
+            # The run did without the tier that failed, and what lies there is needed no more.
+            self.log.warning("NOT REMOVED: %s. Remove it once the tier is back.", ", ".join(left))
         return removed
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk import BaseOperator
 
-from qosflow_airflow.operators.copy import RECORDS_OF_COPIES
+from qosflow_airflow.operators.boundary import newest_run
+from qosflow_airflow.operators.copy import RECORDS_OF_COPIES, QoSStageInOperator
 from qosflow_airflow.operators.outcome import Record, compare, comparison_table, read_records
+from qosflow_airflow.operators.run_rows import PLAN
 from qosflow_airflow.operators.session import task_store
 from qosflow_airflow.operators.summary import described
 
@@ -23,7 +25,8 @@ class QoSCompareOperator(BaseOperator):
     """Compares what a recommendation predicted with what its run measured, and keeps both in the store.
 
     It reads the records that the run's tasks left. Give it ``trigger_rule="all_done"``: it then says which
-    stages did not finish, and fails, so that a failed run never passes for a measured one.
+    stages did not finish, and fails, so that a failed run never passes for a measured one. A run that was
+    planned again is compared with the recommendation that it followed in the end.
 
     Returns, as plain JSON, ``recommendation_id``, ``predicted_s``, ``measured_s``, ``busy_s``,
     ``deadline_s``, ``met_deadline`` (``None`` without a deadline), ``run_s`` (since the start of the Dag
@@ -63,7 +66,7 @@ class QoSCompareOperator(BaseOperator):
         """
         summary = self._summary()
         with task_store(self.qosflow_conn_id) as store:
-            record = store.recommendation(summary["recommendation_id"])
+            record = store.recommendation(self._followed(context, summary))
             outcome = {
                 **compare(
                     described(record),
@@ -78,6 +81,16 @@ class QoSCompareOperator(BaseOperator):
             store.add_outcome(record.recommendation_id, outcome)
         self.log.info("%s\n%s", sentence(outcome), comparison_table(outcome))
         return {"recommendation_id": record.recommendation_id, **outcome}
+
+    def _followed(self, context: Context, summary: Mapping[str, Any]) -> str:
+        """Return the recommendation that the run followed in the end."""
+        first: str = summary["recommendation_id"]
+        dag = self.get_dag()
+        if dag is None or not summary.get("fallback"):
+            return first
+        tasks = [task.task_id for task in dag.tasks if isinstance(task, QoSStageInOperator)]
+        newest = newest_run(context, tasks, first)
+        return first if newest is None else str(newest[PLAN]["recommendation_id"])
 
     def _records(self, summary: Mapping[str, Any]) -> tuple[Sequence[Record], Sequence[Record]]:
         """Return the records of tasks and those of copies."""

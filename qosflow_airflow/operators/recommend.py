@@ -13,9 +13,11 @@ from airflow.sdk import BaseOperator
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.hooks import settings
 from qosflow_airflow.operators.answer_table import answer_text
+from qosflow_airflow.operators.boundary import fallback_folders, first_plan
 from qosflow_airflow.operators.link import QoSRecommendationLink
 from qosflow_airflow.operators.run_rows import (
     CATALOG,
+    PLAN,
     PROMISE,
     RETURN_VALUE,
     ROWS,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from qosflow_airflow.core.placement import Placement
     from qosflow_airflow.core.qos import QoSRequest
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
+    from qosflow_airflow.core.space import Configuration
     from qosflow_airflow.store.base import RecommendationRecord, Store
 
 __all__ = ["QoSRecommendOperator", "QoSRecommendationLink"]
@@ -81,6 +84,10 @@ class QoSRecommendOperator(BaseOperator):
     :param rows: one row per ``task`` of a stage, to map over; or one per ``stage``, for a task that divides
         stages itself, as :class:`~qosflow_airflow.operators.pods.QoSPodsOperator` does. A stage may then have
         more tasks than Airflow maps over.
+    :param fallback: where a stage begins and its tier is down, full, read-only or hangs, plan what has not
+        begun once more without that tier; otherwise the stage fails. It takes ``stage_group`` with
+        ``LocalCopies``.
+    :param probe_timeout_s: a tier hangs when it does not take and give back a small file in so many seconds.
     :param qosflow_conn_id: the connection to the store; ``[qosflow] conn_id`` where it is not given.
     """
 
@@ -119,10 +126,17 @@ class QoSRecommendOperator(BaseOperator):
         max_model_age_s: float | str | None = None,
         on_infeasible: OnInfeasible = "fail",
         rows: Literal["task", "stage"] = "task",
+        fallback: bool = False,
+        probe_timeout_s: float = 10.0,
         qosflow_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if fallback and rows == "stage":
+            raise RequestError(
+                "fallback=True with rows='stage'; pods cannot be planned again while they run",
+                cure="Leave fallback out; after a failure clear the recommending task, with exclude=...",
+            )
         # A rendered `None` or list must stay what it is. Airflow before 3.3 ignores this and renders text,
         # which the request understands as well.
         self.render_template_as_native_obj = True
@@ -140,6 +154,8 @@ class QoSRecommendOperator(BaseOperator):
         self.max_model_age_s = max_model_age_s
         self.on_infeasible = on_infeasible
         self.rows = rows
+        self.fallback = fallback
+        self.probe_timeout_s = probe_timeout_s
         self.qosflow_conn_id = qosflow_conn_id
         # What was recommended, once it was: for the link, which Airflow makes in the same process.
         self.recommendation_id: str | None = None
@@ -159,6 +175,12 @@ class QoSRecommendOperator(BaseOperator):
 
     def _select(self, part: Part, stage: str) -> XComArg:
         key = xcom_key(part, stage)
+        if self.fallback:
+            raise RequestError(
+                "fallback=True, and the rows of the first plan are asked for",
+                stage=stage,
+                cure="Build the stage with stage_group and LocalCopies.",
+            )
         if key not in self._selectors:
             name = f"{self.task_id.rpartition('.')[2]}_{stage}"
             selector = QoSStageOperator(
@@ -193,7 +215,8 @@ class QoSRecommendOperator(BaseOperator):
                     _stop(summary)
                 placement = self._place(record, answer, loaded)
                 self._log(summary, record, loaded)
-                self._push(ti, placement, loaded, record)
+                plan = self._plan(answer, loaded, record)
+                self._push(ti, placement, loaded, record, plan)
             except Exception:
                 # A task that fails returns nothing, and yet has its link and its page.
                 ti.xcom_push(key=RETURN_VALUE, value=summary)
@@ -202,7 +225,10 @@ class QoSRecommendOperator(BaseOperator):
             **summary,
             "tasks": {stage: rows[0]["count"] for stage, rows in placement.stages.items()},
             "records": records_folder(placement),
-            "temporary": temporary_folders(placement, loaded.model.catalog.home),
+            "temporary": fallback_folders(plan)
+            if self.fallback
+            else temporary_folders(placement, loaded.model.catalog.home),
+            "fallback": self.fallback,
         }
 
     def _answer(
@@ -262,26 +288,45 @@ class QoSRecommendOperator(BaseOperator):
         self, record: RecommendationRecord, answer: Recommendation | Infeasible, loaded: LoadedModel
     ) -> Placement:
         from qosflow_airflow.core.placement import place
-        from qosflow_airflow.core.recommend import Infeasible
 
-        configuration = answer.nearest if isinstance(answer, Infeasible) else answer.configuration
-        assert configuration is not None  # an answer without one has stopped the task
         return place(
             loaded.model.workflow,
             loaded.model.catalog,
-            configuration,
+            _configuration(answer),
             recommendation_id=record.recommendation_id,
             initial_data=None if self.initial_data is None else str(self.initial_data),
             max_rows=settings.max_map_length() if self.rows == "task" else None,
         )
 
-    def _push(self, ti: Any, placement: Placement, loaded: LoadedModel, record: RecommendationRecord) -> None:
+    def _plan(
+        self, answer: Recommendation | Infeasible, loaded: LoadedModel, record: RecommendationRecord
+    ) -> dict[str, Any]:
+        """Return what the first task of each stage needs to know of this plan."""
+        plan = first_plan(
+            loaded.model, _configuration(answer), record.recommendation_id, self.probe_timeout_s
+        )
+        if self.fallback:
+            plan["fallback"] = {
+                "initial_data": None if self.initial_data is None else str(self.initial_data),
+                "on_infeasible": self.on_infeasible,
+                "qosflow_conn_id": self.qosflow_conn_id,
+            }
+        return plan
+
+    def _push(
+        self,
+        ti: Any,
+        placement: Placement,
+        loaded: LoadedModel,
+        record: RecommendationRecord,
+        plan: Mapping[str, Any],
+    ) -> None:
         workflow, catalog = loaded.model.workflow, loaded.model.catalog
         first_only = placement.stages if self.rows == "stage" else ()
         rows = {key: found[:1] if key in first_only else found for key, found in xcom_rows(placement).items()}
         deadline_s, records = record.request["deadline_s"], records_folder(placement)
         promised = promise(workflow, described(record), deadline_s, records)
-        ti.xcom_push(key=ROWS, value={**rows, PROMISE: promised})
+        ti.xcom_push(key=ROWS, value={**rows, PROMISE: promised, PLAN: plan})
         if any(tier.volume is not None for tier in catalog.tiers):
             ti.xcom_push(key=CATALOG, value=catalog.to_json())
 
@@ -300,6 +345,14 @@ class QoSRecommendOperator(BaseOperator):
             record.workflow,
             answer_text(record.answer, described(record), tasks),
         )
+
+
+def _configuration(answer: Recommendation | Infeasible) -> Configuration:
+    from qosflow_airflow.core.recommend import Infeasible
+
+    configuration = answer.nearest if isinstance(answer, Infeasible) else answer.configuration
+    assert configuration is not None  # an answer without one has stopped the task
+    return configuration
 
 
 def _stop(summary: Mapping[str, Any]) -> NoReturn:

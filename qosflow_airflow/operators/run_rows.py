@@ -30,6 +30,9 @@ RECORDS = "_records"
 """The key, beside the rows of pods, of the pod that prints what the run recorded."""
 PROMISE = "_promise"
 """The key, beside the rows, of what tells a stage's first task how much time is left."""
+PLAN = "_plan"
+"""The key, beside the rows, of what tells a stage's first task which plan these are, and what to do without
+the tier."""
 _KEY = re.compile(r"[\w.-]{1,200}")
 _TAKEN = ("_", "stage_in.", "stage_out.")
 

@@ -1,0 +1,73 @@
+"""Whether a tier can be used right now: a small file is written, synced, read back and removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+PROBE_BYTES = 1 << 16
+"""Enough for a full tier to say so: the last free blocks of a file system are reserved, or soon gone."""
+MIB = 1 << 20
+
+_REASONS = {
+    errno.ENOSPC: "it is full",
+    errno.EDQUOT: "its quota is used up",
+    errno.EROFS: "it is read-only",
+    errno.EACCES: "it may not be written",
+    errno.EPERM: "it may not be written",
+}
+
+
+def why_unusable(
+    folder: Path, timeout_s: float, needed_bytes: float = 0.0, output: Path | None = None
+) -> str | None:
+    """Return why the tier that is mounted at ``folder`` cannot be used, ``None`` where it can be.
+
+    It cannot be used where a small file cannot be written, synced and read back within ``timeout_s``, or
+    where less than ``needed_bytes`` are free beside what lies in ``output`` already, from an earlier try. A
+    folder that is missing is made. A file system that hangs keeps the thread that asks it, which ends with
+    the process; the caller goes on.
+    """
+    answers: list[str | None] = []
+    thread = threading.Thread(target=lambda: answers.append(_try(folder, needed_bytes, output)), daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return answers[0] if answers else f"it did not take and give back a small file within {timeout_s:g} s"
+
+
+def _try(folder: Path, needed_bytes: float, output: Path | None) -> str | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_and_read_back(folder)
+        free_bytes = shutil.disk_usage(folder).free
+        needed_bytes -= 0 if output is None else _size_bytes(output)
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, "it is down")
+        return f"{reason} ({error.strerror or error})"
+    if free_bytes < needed_bytes:
+        free, needed = free_bytes / MIB, needed_bytes / MIB
+        return f"it is full: {free:,.0f} MiB are free, and the stage writes about {needed:,.0f} MiB"
+    return None
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _write_and_read_back(folder: Path) -> None:
+    path, content = folder / f".qosflow-probe-{uuid.uuid4().hex}", os.urandom(PROBE_BYTES)
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.read_bytes() != content:
+            raise OSError(errno.EIO, "what was written comes back as something else")
+    finally:
+        with suppress(OSError):
+            path.unlink()

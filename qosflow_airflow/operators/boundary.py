@@ -1,0 +1,281 @@
+"""Where a stage begins: whether its tier can be used, and what takes its place where it cannot.
+
+Every stage's first task tries the tier that was planned for it. Where that one is down, full, read-only or
+hangs, the task fails and says so; in a run that may fall back, it plans what has not begun once more, without
+the tier, and its stage and all later ones follow the new plan.
+
+What the tasks of a run tell each other is in XCom: the recommending task leaves the first plan, a boundary
+that planned again leaves the next one under the same key, and each boundary leaves where its stage is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from qosflow_airflow.hooks import settings
+from qosflow_airflow.measure.probe import why_unusable
+from qosflow_airflow.operators.run_rows import (
+    PLAN,
+    PROMISE,
+    ROWS,
+    Rows,
+    pull_rows,
+    pull_run,
+    records_folder,
+    xcom_key,
+    xcom_rows,
+)
+from qosflow_airflow.operators.session import task_store, without_collection
+from qosflow_airflow.operators.slack import promise
+from qosflow_airflow.operators.summary import described
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from qosflow_airflow.answers import LoadedModel
+    from qosflow_airflow.core.model import Model
+    from qosflow_airflow.core.placement import Placement
+    from qosflow_airflow.core.recommend import Infeasible, Recommendation
+    from qosflow_airflow.core.space import Configuration
+    from qosflow_airflow.store.base import RecommendationRecord
+
+BEGUN = "begun"
+"""The XCom key under which a stage's first task says where the stage is."""
+
+Plan = Mapping[str, Any]
+Run = Mapping[str, Any]
+"""Rows by :func:`~qosflow_airflow.operators.run_rows.xcom_key`, with their promise and their plan."""
+
+log = logging.getLogger(__name__)
+
+
+def first_plan(
+    model: Model, configuration: Configuration, recommendation_id: str, probe_timeout_s: float
+) -> dict[str, Any]:
+    """Return what a boundary needs to know of a run, as plain JSON; ``fallback`` is ``None``."""
+    times, catalog = model.scale(configuration.nodes).times, model.catalog
+    written = () if times.output_bytes is None else times.output_bytes
+    return {
+        "run": recommendation_id,
+        "number": 0,
+        "recommendation_id": recommendation_id,
+        "home": catalog.home,
+        "mounts": {tier.name: tier.mount for tier in catalog.tiers if tier.mount},
+        "output_bytes": {
+            stage: float(size) for stage, size in zip(times.stages, written, strict=False) if size >= 0
+        },
+        "probe_timeout_s": probe_timeout_s,
+        "failed": {},
+        "fallback": None,
+    }
+
+
+def fallback_folders(plan: Plan) -> list[str]:
+    """Return all folders that a run may leave on any tier, however often it is planned again."""
+    return [
+        str(Path(mount, plan["run"], part))
+        for tier, mount in plan["mounts"].items()
+        for part in ("staged", "output")
+        if (tier, part) != (plan["home"], "output")
+    ]
+
+
+def newest_run(context: Context, tasks: Iterable[str], run_id: str) -> Run | None:
+    """Return the run as it was planned last by one of ``tasks``; ``None`` where none planned it again.
+
+    ``run_id`` is the recommendation that it began with.
+    """
+    found = [context["ti"].xcom_pull(task_ids=task, key=ROWS) for task in tasks]
+    # What a task left before the recommending task ran once more is of another run.
+    runs = [one for one in found if one and one[PLAN]["run"] == run_id]
+    return max(runs, key=lambda one: int(one[PLAN]["number"]), default=None)
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """The first task of a stage.
+
+    ``boundaries`` is the first task of each stage of the run, this one among them.
+    """
+
+    context: Context
+    recommend_task_id: str
+    stage: str
+    boundaries: Mapping[str, str]
+
+    def begin(self) -> Run:
+        """Return the run to follow: the newest plan, on a tier that can be used.
+
+        Raises
+        ------
+        AirflowException
+            When the stage's tier cannot be used, and nothing else is allowed or possible. The next try may
+            find it in order.
+        """
+        first = pull_run(self.context, self.recommend_task_id)
+        if PLAN not in first:
+            return first
+        if not first[PLAN]["fallback"]:
+            if failure := self._failure(first):
+                raise AirflowException(
+                    f"{failure} Free or mend it and try again, or recommend with fallback=True."
+                )
+            return first
+        newest = newest_run(self.context, self.boundaries.values(), first[PLAN]["run"])
+        run = self._beside_what_lies(newest or first)
+        while failure := self._failure(run):
+            run = self._plan_again(run, failure)
+            self.context["ti"].xcom_push(key=ROWS, value=run)
+        self._leave_where(run)
+        return run
+
+    def stage_out_rows(self) -> Rows:
+        """Return the copies of the stage's outputs, from where the stage was."""
+        run = pull_run(self.context, self.recommend_task_id)
+        if run.get(PLAN, {}).get("fallback"):
+            place = self._begun(run).get(self.stage)
+            if place is not None:
+                return list(place["stage_out"])
+        return pull_rows(self.context, self.recommend_task_id, "stage_out", self.stage, run)
+
+    def _rows(self, run: Run, part: Any = "stage") -> Rows:
+        return pull_rows(self.context, self.recommend_task_id, part, self.stage, run)
+
+    def _failure(self, run: Run) -> str | None:
+        """Return a sentence about the stage's tier where it cannot be used."""
+        plan, row = run[PLAN], self._rows(run)[0]
+        tier, folder = row["tier"], Path(plan["mounts"][row["tier"]])
+        needed_bytes = plan["output_bytes"].get(self.stage, 0.0)
+        reason = why_unusable(folder, plan["probe_timeout_s"], needed_bytes, Path(row["output"]))
+        return reason and f"Stage {self.stage!r} cannot use tier {tier!r} at {folder}: {reason}."
+
+    def _begun(self, run: Run) -> dict[str, Mapping[str, Any]]:
+        """Return where each stage is that has begun in this run."""
+        ti = self.context["ti"]
+        found = {stage: ti.xcom_pull(task_ids=task, key=BEGUN) for stage, task in self.boundaries.items()}
+        return {stage: one for stage, one in found.items() if one and one["run"] == run[PLAN]["run"]}
+
+    def _leave_where(self, run: Run) -> None:
+        row = self._rows(run)[0]
+        place = {
+            "run": run[PLAN]["run"],
+            "tier": row["tier"],
+            "stage_out": self._rows(run, "stage_out"),
+        }
+        self.context["ti"].xcom_push(key=BEGUN, value=place)
+
+    def _beside_what_lies(self, run: Run) -> Run:
+        """Return the run with its inputs where they are.
+
+        Two stages that begin at the same time may not know of each other's plan.
+        """
+        before = run[PROMISE]["stages"][self.stage]["after"]
+        places = {stage: one["tier"] for stage, one in self._begun(run).items() if stage in before}
+        if all(run[xcom_key("stage", stage)][0]["tier"] == tier for stage, tier in places.items()):
+            return run
+        from qosflow_airflow.answers import load_model_version
+        from qosflow_airflow.core.space import Configuration
+
+        plan = run[PLAN]
+        with without_collection(), task_store(plan["fallback"]["qosflow_conn_id"]) as store:
+            record = store.recommendation(plan["recommendation_id"])
+            planned = described(record)["configuration"]
+            loaded = load_model_version(store, record.model_id)
+            actual = Configuration(planned["nodes"], {**planned["tiers"], **places})
+            return {**run, **xcom_rows(_place(plan, loaded, actual, record.recommendation_id))}
+
+    def _plan_again(self, run: Run, failure: str) -> Run:
+        """Return the run as it goes on without the tier that failed; the store keeps the recommendation."""
+        plan, tier = run[PLAN], self._rows(run)[0]["tier"]
+        if tier == plan["home"]:
+            raise AirflowException(
+                f"{failure} It is the home tier, where initial data and results lie: nothing can take its "
+                "place. Free or mend it, then try again."
+            )
+        reason = failure.partition(": ")[2].rstrip(".")
+        failed = {**plan["failed"], tier: reason}
+        with without_collection(), task_store(plan["fallback"]["qosflow_conn_id"]) as store:
+            record, answer, loaded = self._ask_again(store, run, failed)
+            configuration = self._configuration(record, answer, plan, failure)
+            placement = _place(plan, loaded, configuration, record.recommendation_id)
+        log.warning("%s %s", failure, record.answer["explanation"])
+        promised = promise(
+            loaded.model.workflow,
+            described(record),
+            record.request["deadline_s"],
+            records_folder(placement),
+        )
+        changed = {"recommendation_id": record.recommendation_id, "failed": failed}
+        following = {**plan, **changed, "number": plan["number"] + 1}
+        return {**xcom_rows(placement), PROMISE: promised, PLAN: following}
+
+    def _ask_again(
+        self, store: Any, run: Run, failed: Mapping[str, str]
+    ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
+        from qosflow_airflow.answers import answer_again
+
+        ti, promised = self.context["ti"], run[PROMISE]["stages"]
+        # Of what comes after this stage only an earlier try can have begun.
+        later = _after(promised, self.stage) | {self.stage}
+        begun = {stage: one["tier"] for stage, one in self._begun(run).items() if stage not in later}
+        return answer_again(
+            store,
+            store.recommendation(run[PLAN]["recommendation_id"]),
+            self._rows(run)[0]["nodes"],
+            begun,
+            failed,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            try_number=ti.try_number,
+        )
+
+    def _configuration(
+        self, record: RecommendationRecord, answer: Any, plan: Plan, failure: str
+    ) -> Configuration:
+        from qosflow_airflow.core.recommend import Recommendation
+
+        if isinstance(answer, Recommendation):
+            return answer.configuration
+        nearest: Configuration | None = answer.nearest
+        if plan["fallback"]["on_infeasible"] != "nearest" or nearest is None:
+            raise AirflowException(
+                f"{failure} {record.answer['explanation']} (recommendation {record.recommendation_id}). "
+                "Free or mend the tier and try again, or ask for less."
+            )
+        log.warning("THE REQUEST IS NOT MET ANY MORE; the nearest configuration is used.")
+        return nearest
+
+
+def _place(
+    plan: Plan, loaded: LoadedModel, configuration: Configuration, recommendation_id: str
+) -> Placement:
+    from qosflow_airflow.core.placement import place
+
+    return place(
+        loaded.model.workflow,
+        loaded.model.catalog,
+        configuration,
+        recommendation_id=recommendation_id,
+        initial_data=plan["fallback"]["initial_data"],
+        max_rows=settings.max_map_length(),
+        folder=plan["run"],
+    )
+
+
+def _after(promised: Mapping[str, Any], stage: str) -> set[str]:
+    """Return the stages that read, at once or by others, what a stage writes."""
+    found: set[str] = set()
+    waiting = [stage]
+    while waiting:
+        before = waiting.pop()
+        readers = {name for name, one in promised.items() if before in one["after"]} - found
+        found |= readers
+        waiting += readers
+    return found
