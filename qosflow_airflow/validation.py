@@ -40,6 +40,8 @@ THROTTLED = "slow"
 IMAGE_FACTOR, IMAGE_MORE_BYTES = 3, 512 * MIB
 """The throttled tier holds the input, a whole run and what measuring takes."""
 NODES = 1
+TRACES = 3
+"""Runs that are traced, of which the one of median length is kept: one may have been disturbed."""
 
 Progress = Callable[[str], None]
 
@@ -152,6 +154,7 @@ def _prepare(settings: ValidationSettings, tiers: Mapping[str, Path], progress: 
     command = [sys.executable, str(settings.workload / "prepare.py"), "--force"]
     command += ["--output", str(settings.output / BUNDLE), "--size", str(settings.size_mib)]
     command += ["--processes", str(settings.slots), "--budget-s", str(settings.profile_s)]
+    command += ["--traces", str(TRACES)]
     for name, folder in tiers.items():
         command += ["--tier", f"{name}={folder}"]
     # A session of its own: an interrupt at the terminal reaches us, and we end it and wait.
