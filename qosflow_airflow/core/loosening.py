@@ -19,6 +19,8 @@ from qosflow_airflow.core.space import Configuration
 
 AMOUNTS = {"deadline_s": "makespan", "max_node_hours": "node_hours", "max_cost": "cost"}
 """The constraints that limit an amount, each with the objective that is that amount."""
+LEAST_CONFIDENCE = 1e-9
+"""Kept by any configuration that keeps the deadline in a single draw."""
 NUMBERS = (*AMOUNTS, "confidence")
 """The constraints that are a number without steps."""
 DIGITS = 3
@@ -59,9 +61,15 @@ def asked_constraints(request: QoSRequest) -> tuple[str, ...]:
 
 
 def without(request: QoSRequest, names: Sequence[str]) -> QoSRequest:
-    """Return the request without the constraints ``names``: the most that loosening them can do."""
+    """Return the request without the constraints ``names``: the most that loosening them can do.
+
+    A deadline stays one that is kept by chance, however small: without a confidence at all it would be
+    compared with the estimate, and that asks for more.
+    """
     free = QoSRequest()
-    return replace(request, **{name: getattr(free, name) for name in names})
+    loose = replace(request, **{name: getattr(free, name) for name in names})
+    by_chance = "confidence" in names and loose.deadline_s is not None
+    return replace(loose, confidence=LEAST_CONFIDENCE) if by_chance else loose
 
 
 def applied(request: QoSRequest, changes: Sequence[Change]) -> QoSRequest:
