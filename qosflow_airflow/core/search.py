@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
-from qosflow_airflow.core.branch_and_bound import BranchAndBound
 from qosflow_airflow.core.candidate import Candidate, Search, check_request
 from qosflow_airflow.core.confidence import ConfidentSearch
 from qosflow_airflow.core.enumeration import Enumeration
@@ -20,8 +19,12 @@ FEW = 1 << 15
 
 def search_of(model: Model) -> ConfidentSearch:
     """Return the quicker way to search the model; it is worth keeping for several requests."""
-    few = model.space.size * len(model.scales) <= FEW
-    return ConfidentSearch(model, Enumeration(model) if few else BranchAndBound(model))
+    if model.space.size * len(model.scales) <= FEW:
+        return ConfidentSearch(model, Enumeration(model))
+    # Imported only where it is used: a task that asks about a small space pays for no more.
+    from qosflow_airflow.core.branch_and_bound import BranchAndBound
+
+    return ConfidentSearch(model, BranchAndBound(model))
 
 
 def best(search: Search, request: QoSRequest, count: int = 1) -> list[Candidate]:
