@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
 from qosflow_airflow.core.replan import model_of_the_rest
+from qosflow_airflow.learn.lessons import Lesson, recommend_with
+from qosflow_airflow.learned import lesson_for
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
 
 
@@ -33,6 +36,15 @@ def load_model_version(store: Store, model_id: str) -> LoadedModel:
     return _load(store, store.model(model_id))
 
 
+def answer_with_lesson(
+    store: Store, workflow: str, request: QoSRequest
+) -> tuple[Recommendation | Infeasible, LoadedModel]:
+    """Answer a request by the newest model and what finished runs teach about it; keep nothing."""
+    loaded = load_model(store, workflow)
+    lesson = lesson_for(store, loaded.version, loaded.model)
+    return recommend_with(loaded.model, request, lesson), loaded
+
+
 def answer_request(
     store: Store,
     workflow: str,
@@ -43,9 +55,10 @@ def answer_request(
     task_id: str | None = None,
     try_number: int | None = None,
 ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
-    """Answer a request by the newest model, and keep the answer."""
-    loaded = load_model(store, workflow)
-    answer = recommend(loaded.model, request)
+    """Answer a request by the newest model and what finished runs teach about it, and keep the answer."""
+    # As it will be read again: 20 s and 20.0 s are the same, and not the same text.
+    request = QoSRequest.parse(request.to_json())
+    answer, loaded = answer_with_lesson(store, workflow, request)
     record = RecommendationRecord(
         model_id=loaded.version.model_id,
         workflow=workflow,
@@ -75,31 +88,51 @@ def answer_again(
     ``try_number``. The answer's ``replans`` names the recommendation that it takes the place of.
     """
     loaded = load_model_version(store, first.model_id)
-    rest = model_of_the_rest(loaded.model, nodes, begun, failed)
-    answer = recommend(rest, QoSRequest.parse(first.request))
+    answer = _of_the_rest(loaded.model, first, nodes, begun, failed)
+    record = RecommendationRecord(
+        model_id=first.model_id,
+        workflow=first.workflow,
+        request=first.request,
+        answer=dict(answer.answer),
+        status="feasible" if isinstance(answer, Recommendation) else "infeasible",
+        **task,
+    )
+    return store.add_recommendation(record), answer, loaded
+
+
+def _of_the_rest(
+    model: Model, first: RecommendationRecord, nodes: int, begun: Mapping[str, str], failed: Mapping[str, str]
+) -> Recommendation | Infeasible:
+    """Return the answer to the request of ``first`` for what has not begun, with what it was taught."""
+    rest = model_of_the_rest(model, nodes, begun, failed)
+    answer = recommend_with(rest, QoSRequest.parse(first.request), Lesson.of(first.answer))
     lost = ", ".join(f"{tier} ({reason})" for tier, reason in failed.items())
     kept = ", ".join(f"{stage} on {tier}" for stage, tier in begun.items()) or "nothing"
     why = f"Planned again without {lost}; {kept} has begun and stays."
     # Nothing was left unmeasured: what is not known here must not be chosen.
     closed = answer.answer.get("binding") == ["measurements"]
     found = "No other tier can take its place." if closed else answer.answer["explanation"]
-    record = RecommendationRecord(
-        model_id=first.model_id,
-        workflow=first.workflow,
-        request=first.request,
-        answer={
-            **answer.answer,
-            "explanation": f"{why} {found}",
-            "replans": {
-                "recommendation_id": first.recommendation_id,
-                "begun": dict(begun),
-                "failed": dict(failed),
-            },
-        },
-        status="feasible" if isinstance(answer, Recommendation) else "infeasible",
-        **task,
-    )
-    return store.add_recommendation(record), answer, loaded
+    planned = {
+        "recommendation_id": first.recommendation_id,
+        "begun": dict(begun),
+        "failed": dict(failed),
+    }
+    return replace(answer, answer={**answer.answer, "explanation": f"{why} {found}", "replans": planned})
+
+
+def replay(store: Store, recommendation_id: str) -> tuple[RecommendationRecord, Mapping[str, Any]]:
+    """Return a kept recommendation, and the answer that its model and what it was taught give to it now."""
+    record = store.recommendation(recommendation_id)
+    model, request = load_model_version(store, record.model_id).model, QoSRequest.parse(record.request)
+    replans = record.answer.get("replans")
+    if replans is None:
+        if "calibration" in record.answer:
+            return record, recommend_with(model, request, Lesson.of(record.answer)).answer
+        return record, recommend(model, request).answer
+    first = store.recommendation(replans["recommendation_id"])
+    ran = first.answer if first.status == "feasible" else first.answer["nearest"]
+    nodes = ran["configuration"]["nodes"]
+    return record, _of_the_rest(model, first, nodes, replans["begun"], replans["failed"]).answer
 
 
 def _load(store: Store, version: ModelVersion) -> LoadedModel:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qosflow_airflow.cli.exit_codes import INFEASIBLE, OK
-from qosflow_airflow.cli.sources import add_model, open_model
+from qosflow_airflow.cli.sources import add_model, open_model, open_store
 from qosflow_airflow.cli.text import answer_text, as_json
 
 if TYPE_CHECKING:
@@ -67,8 +68,18 @@ def parse_request(options: argparse.Namespace) -> QoSRequest:
 
 def _recommend(options: argparse.Namespace) -> int:
     """Print the best configuration that meets the request, or what stands in the way of one."""
-    from qosflow_airflow.core.recommend import recommend
-
-    answer = recommend(open_model(options), parse_request(options)).answer
+    answer = _answer(options)
     print(as_json(answer) if options.format == "json" else answer_text(answer))
     return OK if answer["status"] == "feasible" else INFEASIBLE
+
+
+def _answer(options: argparse.Namespace) -> Mapping[str, Any]:
+    request = parse_request(options)
+    if options.model is not None:
+        from qosflow_airflow.core.recommend import recommend
+
+        return recommend(open_model(options), request).answer
+    from qosflow_airflow.answers import answer_with_lesson
+
+    with open_store(options) as store:
+        return answer_with_lesson(store, options.workflow, request)[0].answer

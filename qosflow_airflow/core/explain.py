@@ -23,7 +23,8 @@ CAPACITY = "capacity"
 
 def explain(answer: Mapping[str, Any]) -> str:
     """Say an answer in a few sentences."""
-    return _explain_infeasible(answer) if answer["status"] == "infeasible" else _explain_feasible(answer)
+    said = _explain_infeasible(answer) if answer["status"] == "infeasible" else _explain_feasible(answer)
+    return " ".join([said, *answer.get("calibration", {}).get("words", ())])
 
 
 def configuration_in_words(configuration: Mapping[str, Any]) -> str:
@@ -55,7 +56,8 @@ def measurement_in_words(missing: Mapping[str, Any]) -> str:
 
 def _explain_feasible(answer: Mapping[str, Any]) -> str:
     words = configuration_in_words(answer["configuration"])
-    parts = [f"Use {words}: estimated makespan {answer['makespan_s']:.1f} s."]
+    in_all = f", {answer['run_s']:.1f} s in all" if answer.get("overhead_s") else ""
+    parts = [f"Use {words}: estimated makespan {answer['makespan_s']:.1f} s{in_all}."]
     if answer["request"]["deadline_s"] is not None:
         parts.append(f"That is {answer['slack']['deadline_s']:.1f} s before the deadline.")
     largest, seconds = max(answer["split_s"].items(), key=lambda item: float(item[1]))
@@ -98,7 +100,7 @@ def _explain_infeasible(answer: Mapping[str, Any]) -> str:
     words = configuration_in_words(nearest["configuration"])
     parts = [
         f"Nothing is feasible. What stands in the way: {binding}.",
-        f"Without that the best is {nearest['makespan_s']:.1f} s, on {words}.",
+        f"Without that the best is {nearest.get('run_s', nearest['makespan_s']):.1f} s, on {words}.",
     ]
     if answer["repairs"]:
         parts.append(f"What would help: {_either([repair['words'] for repair in answer['repairs']])}.")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qosflow_airflow.core.cost import node_hours
 from qosflow_airflow.core.describe import describe
 from qosflow_airflow.core.explain import CAPACITY, explain
-from qosflow_airflow.core.loosening import NUMBERS, without
+from qosflow_airflow.core.loosening import NUMBERS, Change, in_words, limit, without
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.obstacles import binding_stages, missing_measurements
 from qosflow_airflow.core.pareto import find_front, front_to_json
@@ -38,6 +38,7 @@ from qosflow_airflow.core.uncertainty import shares_of_best
 WITHIN = 0.05
 """Alternatives are listed while their objective is at most this share above the best."""
 MAX_ALTERNATIVES = 5
+MOMENT_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,12 @@ class Infeasible:
 
 
 def recommend(
-    model: Model, request: QoSRequest, search: ConfidentSearch | None = None
+    model: Model, request: QoSRequest, search: ConfidentSearch | None = None, *, overhead_s: float = 0.0
 ) -> Recommendation | Infeasible:
     """Return the exact optimum of ``request``, or what stands in its way.
 
-    ``search`` is that of the model, where it is kept for several requests.
+    ``search`` is that of the model, where it is kept for several requests. ``overhead_s`` is what every run
+    takes beyond its makespan, whatever its configuration: deadlines are compared with both together.
 
     Raises
     ------
@@ -76,11 +78,46 @@ def recommend(
     """
     check_request(model, request)
     search = search or search_of(model)
-    in_order = search.in_order(request)
+    within = _within(request, overhead_s)
+    in_order = search.in_order(within)
     found = list(islice(in_order, MAX_ALTERNATIVES + 1))
-    if not found:
-        return _infeasible(model, request, search)
-    return _recommendation(model, request, search, found, in_order)
+    answered = (
+        _recommendation(model, within, search, found, in_order)
+        if found
+        else _infeasible(model, within, search)
+    )
+    return replace(answered, answer=_with_overhead(answered.answer, request, overhead_s))
+
+
+def _within(request: QoSRequest, overhead_s: float) -> QoSRequest:
+    """Return the request that the makespan alone must meet."""
+    if request.deadline_s is None or not overhead_s:
+        return request
+    # A deadline of nothing is no deadline: what no run can keep is asked for as a moment.
+    return replace(request, deadline_s=max(request.deadline_s - overhead_s, MOMENT_S))
+
+
+def _with_overhead(answer: Mapping[str, Any], request: QoSRequest, overhead_s: float) -> dict[str, Any]:
+    """Return an answer to the request as it was made, in words too."""
+    found = {**answer, "request": request.to_json(), "overhead_s": overhead_s}
+    if "makespan_s" in found:
+        found["run_s"] = found["makespan_s"] + overhead_s
+    elif found["nearest"] is not None:
+        found["nearest"] = {**found["nearest"], "run_s": found["nearest"]["makespan_s"] + overhead_s}
+    if overhead_s and "repairs" in found:
+        found["repairs"] = [_repaired(repair, request, overhead_s) for repair in found["repairs"]]
+    found["explanation"] = explain(found)
+    return found
+
+
+def _repaired(repair: Mapping[str, Any], request: QoSRequest, overhead_s: float) -> dict[str, Any]:
+    """Return a repair whose deadline, if it has one, allows for what comes on top of the makespan."""
+    changes = dict(repair["changes"])
+    if "deadline_s" not in changes:
+        return dict(repair)
+    changes["deadline_s"] = limit(request, "deadline_s", changes["deadline_s"] + overhead_s).value
+    words = " and ".join(in_words(request, Change(name, value, 0.0)) for name, value in changes.items())
+    return {**repair, "changes": changes, "words": words}
 
 
 def _recommendation(
@@ -110,7 +147,6 @@ def _recommendation(
         "sensitivity": sensitivity(model, request, chain(found, in_order), search),
         "optimality": _optimality(request, search, chosen),
     }
-    answer["explanation"] = explain(answer)
     return Recommendation(model.space.configuration(chosen.nodes, layout), chosen.makespan_s, answer)
 
 
@@ -185,7 +221,6 @@ def _infeasible(model: Model, request: QoSRequest, search: ConfidentSearch) -> I
         else model.makespans(too_large.nodes).capacity.reasons(_layout(too_large)[None, :]),
         "optimality": _optimality(request, search, None),
     }
-    answer["explanation"] = explain(answer)
     configuration = None if nearest is None else model.space.configuration(nearest.nodes, _layout(nearest))
     return Infeasible(tuple(answer["binding"]), configuration, answer)
 

@@ -26,6 +26,7 @@ def summarise(record: RecommendationRecord, status: Status) -> dict[str, Any]:
         "workflow": record.workflow,
         "configuration": found.get("configuration"),
         "makespan_s": found.get("makespan_s"),
+        "run_s": found.get("run_s"),
         "explanation": record.answer["explanation"],
         "critical_stages": found.get("critical_stages", []),
         "flexible_stages": found.get("flexible_stages", []),

@@ -1,0 +1,83 @@
+"""From what the store holds of finished runs to what they teach.
+
+Nothing here needs more than numpy: a task that recommends must not import for seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.learn.calibration import WINDOW_RUNS
+from qosflow_airflow.learn.lessons import FinishedRun, Lesson, learn
+from qosflow_airflow.store.base import ModelVersion, Store
+from qosflow_airflow.store.finished_runs import RunRecord, StageRun
+
+
+def lesson_for(store: Store, version: ModelVersion, model: Model) -> Lesson:
+    """Return what the newest runs of a model's workflow teach about it."""
+    records = store.runs(version.workflow, limit=WINDOW_RUNS)
+    runs = [finished_run(record) for record in reversed(records) if record.configuration is not None]
+    return learn(model, runs, version.created_at.timestamp())
+
+
+def finished_run(record: RunRecord) -> FinishedRun:
+    """Return what is known of a run; what cannot be read teaches nothing, and that is said.
+
+    Observations of its tasks come first: they tell first tries from others. Only where there are none, stages
+    take what its outcome says.
+    """
+    try:
+        return _finished_run(record)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"its outcome cannot be read: {type(error).__name__} {error}"[:200]
+        return FinishedRun(
+            record.recommendation_id, record.created_at.timestamp(), 0, {}, {}, left_out=(reason,)
+        )
+
+
+def _finished_run(record: RunRecord) -> FinishedRun:
+    configuration, outcome = record.configuration or {}, record.outcome or {}
+    of_outcome: Mapping[str, Any] = outcome.get("stages", {})
+    reasons: list[str] = []
+    if record.stages:
+        stage_s = _observed_s(record.stages, reasons)
+    else:
+        stage_s = {stage: float(found["measured_s"]) for stage, found in of_outcome.items()}
+    measured_s = outcome.get("measured_s")
+    return FinishedRun(
+        record.recommendation_id,
+        record.created_at.timestamp(),
+        int(configuration["nodes"]),
+        dict(configuration["tiers"]),
+        stage_s,
+        {stage: _copies_s(found) for stage, found in of_outcome.items()},
+        None if measured_s is None else float(measured_s),
+        tuple(reasons),
+    )
+
+
+def _observed_s(stages: tuple[StageRun, ...], reasons: list[str]) -> dict[str, float]:
+    """Return the wall clock of each stage all of whose tasks teach; NaN where its clock cannot be right."""
+    found: dict[str, float] = {}
+    for stage in stages:
+        if stage.others:
+            reasons.append(f"{stage.stage} had tasks that failed, were tried again, or were set by somebody")
+        elif stage.skewed:
+            reasons.append(f"{stage.stage} has tasks that end before they begin")
+            found[stage.stage] = math.nan
+        elif stage.tasks < stage.count or stage.start_s is None or stage.end_s is None:
+            reasons.append(
+                f"{stage.stage} is known of {min(stage.tasks, stage.count)} of {stage.count} tasks"
+            )
+        else:
+            found[stage.stage] = stage.end_s - stage.start_s
+    return found
+
+
+def _copies_s(found: Mapping[str, Any]) -> tuple[float, float]:
+    measured = found.get("measured", {})
+    before_s, after_s = measured.get("stage_in_s"), measured.get("stage_out_s")
+    return float(before_s or 0.0), float(after_s or 0.0)

@@ -1,0 +1,156 @@
+"""From stored runs to answers: what finished tasks and outcomes teach, on both kinds of evidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qosflow_airflow.answers import answer_request, load_model
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.learned import lesson_for
+from qosflow_airflow.store.base import Store
+from qosflow_airflow.store.finished_runs import Observation
+from qosflow_airflow.store.memory import MemoryStore
+from tests.support.small_model import publish_model, small_catalog, small_workflow
+
+COUNTS = {"split": 3, "merge": 1}
+
+
+@pytest.fixture
+def store() -> Store:
+    kept = MemoryStore()
+    publish_model(kept, small_workflow(), small_catalog({"disk": "/disk", "ram": "/ram"}))
+    return kept
+
+
+def recommended(store: Store) -> str:
+    return answer_request(store, "two", QoSRequest(max_nodes=1))[0].recommendation_id
+
+
+def outcome(factor: float = 1.0, wait_s: float = 0.0) -> dict[str, Any]:
+    measured = {"stage_in_s": 0.0, "stage_out_s": 0.5}
+    stages = {stage: {"measured_s": 2.0 * factor, "measured": measured} for stage in COUNTS}
+    return {"measured_s": 4.5 + 4.0 * (factor - 1) + wait_s, "stages": stages}
+
+
+def observed(identifier: str, factor: float = 1.0, **fields: Any) -> list[Observation]:
+    """All tasks of a run: the stage's wall clock is that of all its tasks together."""
+    found = []
+    for stage, count in COUNTS.items():
+        for index in range(count):
+            values: dict[str, Any] = {"try_number": 1, "state": "success", "count": count}
+            values |= {"start_s": 10.0 + index * 0.1, "end_s": 10.0 + 2.0 * factor - index * 0.2}
+            values["start_s"] = 10.0 if index == count - 1 else values["start_s"]
+            found.append(Observation(identifier, stage, index, **(values | fields)))
+    return found
+
+
+def factors(store: Store) -> dict[tuple[str, str], float]:
+    loaded = load_model(store, "two")
+    lesson = lesson_for(store, loaded.version, loaded.model)
+    return {key: found.factor for key, found in lesson.calibration.corrections.items() if found.runs}
+
+
+def test_outcomes_and_observations_teach_alike() -> None:
+    found = []
+    for tell in ("outcome", "observations"):
+        kept = MemoryStore()
+        publish_model(kept, small_workflow(), small_catalog({"disk": "/disk", "ram": "/ram"}))
+        identifier = recommended(kept)
+        if tell == "outcome":
+            kept.add_outcome(identifier, outcome(1.5))
+        else:
+            kept.add_observations(observed(identifier, 1.5))
+        found.append(factors(kept))
+    assert found[0] == pytest.approx(found[1])
+    assert found[0]["split", "ram"] > 1.15
+
+
+def test_the_second_answer_is_closer_and_says_why(store: Store) -> None:
+    first = answer_request(store, "two", QoSRequest(max_nodes=1))[0]
+    store.add_outcome(first.recommendation_id, outcome(1.5, wait_s=3.0))
+    second = answer_request(store, "two", QoSRequest(max_nodes=1))[0]
+    truth_s = outcome(1.5, wait_s=3.0)["measured_s"]
+    assert abs(second.answer["run_s"] - truth_s) < 0.5 * abs(first.answer["run_s"] - truth_s)
+    assert "Corrected by 1 run: split on ram takes 1.2 times its estimate" in second.answer["explanation"]
+    assert second.answer["overhead_s"] == pytest.approx(3.0, abs=0.6)
+    assert store.recommendation(second.recommendation_id).answer == second.answer
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"state": "failed"}, "failed"),
+        ({"try_number": 2}, "tried again"),
+        ({"source": "user"}, "set by somebody"),
+    ],
+)
+def test_tries_that_did_not_go_as_planned_never_teach_even_where_the_outcome_looks_fine(
+    store: Store, wrong: dict[str, Any], reason: str
+) -> None:
+    identifier = recommended(store)
+    store.add_outcome(identifier, outcome(5.0))
+    store.add_observations(observed(identifier, 5.0, **wrong))
+    loaded = load_model(store, "two")
+    lesson = lesson_for(store, loaded.version, loaded.model)
+    assert lesson.calibration.runs == 0
+    assert lesson.overhead_s == 0
+    assert reason in lesson.left_out[identifier]
+
+
+def test_a_stage_of_which_tasks_are_missing_does_not_teach(store: Store) -> None:
+    identifier = recommended(store)
+    store.add_observations(observed(identifier, 1.5)[1:])
+    assert set(factors(store)) == {("merge", "ram")}
+
+
+def test_a_clock_that_runs_backwards_is_said_and_teaches_nothing(store: Store) -> None:
+    identifier = recommended(store)
+    store.add_observations(observed(identifier, -3.0))
+    answer = answer_request(store, "two", QoSRequest())[0].answer
+    assert answer["calibration"]["runs"] == 0
+    assert "end before they begin" in answer["calibration"]["left_out"][identifier]
+    assert identifier in answer["explanation"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"stages": []},
+        {"stages": {"split": None}},
+        {"stages": {"split": {"measured_s": "long"}}},
+        {"stages": {"split": {"measured_s": 1.0, "measured": []}}},
+        {"measured_s": "x", "stages": {}},
+    ],
+)
+def test_an_outcome_that_cannot_be_read_is_said_and_crashes_nothing(
+    store: Store, bad: dict[str, Any]
+) -> None:
+    identifier = recommended(store)
+    store.add_outcome(identifier, bad)
+    answer = answer_request(store, "two", QoSRequest())[0].answer
+    assert answer["calibration"]["runs"] == 0
+    assert "cannot be read" in answer["calibration"]["left_out"][identifier]
+
+
+def test_a_poisoned_run_moves_nothing(store: Store) -> None:
+    for factor in (1.5, 1.5, 1.5):
+        store.add_outcome(recommended(store), outcome(factor, wait_s=2.0))
+    loaded = load_model(store, "two")
+    before = lesson_for(store, loaded.version, loaded.model)
+    store.add_outcome(recommended(store), outcome(1000.0, wait_s=9000.0))
+    after = lesson_for(store, loaded.version, loaded.model)
+    assert after.to_json()["corrections"] == before.to_json()["corrections"]
+    assert after.overhead_s == before.overhead_s
+    assert len(after.calibration.rejected) == 1
+
+
+def test_answering_imports_neither_pandas_nor_scikit_learn() -> None:
+    import subprocess
+    import sys
+
+    heavy = ("pandas", "sklearn", "scipy")
+    code = f"import sys, qosflow_airflow.answers; print([name for name in {heavy} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
