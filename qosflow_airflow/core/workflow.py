@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -145,6 +145,13 @@ class Workflow:
     def index(self) -> dict[str, int]:
         """Position of each stage on the stage axis."""
         return {name: position for position, name in enumerate(self.stage_names)}
+
+    def with_tasks(self, tasks: Mapping[str, int]) -> Workflow:
+        """Return the workflow with other numbers of tasks for some of its stages."""
+        for name in tasks:
+            self.stage(name)
+        stages = (replace(stage, tasks=tasks.get(stage.name, stage.tasks)) for stage in self.stages)
+        return replace(self, stages=tuple(stages))
 
     def stage(self, name: str) -> Stage:
         """Return the stage called ``name``."""

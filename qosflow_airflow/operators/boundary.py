@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from qosflow_airflow.core.placement import Placement
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
     from qosflow_airflow.core.space import Configuration
+    from qosflow_airflow.core.workflow import Workflow
     from qosflow_airflow.store.base import RecommendationRecord
 
 BEGUN = "begun"
@@ -206,7 +207,7 @@ class Boundary:
             placement = _place(plan, loaded, configuration, record.recommendation_id)
         log.warning("%s %s", failure, record.answer["explanation"])
         promised = promise(
-            loaded.model.workflow,
+            _workflow(plan, loaded),
             described(record),
             record.request["deadline_s"],
             records_folder(placement),
@@ -259,7 +260,7 @@ def _place(
     from qosflow_airflow.core.placement import place
 
     return place(
-        loaded.model.workflow,
+        _workflow(plan, loaded),
         loaded.model.catalog,
         configuration,
         recommendation_id=recommendation_id,
@@ -267,6 +268,11 @@ def _place(
         max_rows=settings.max_map_length(),
         folder=plan["run"],
     )
+
+
+def _workflow(plan: Plan, loaded: LoadedModel) -> Workflow:
+    """Return the workflow in the numbers of tasks with which its run began."""
+    return loaded.model.workflow.with_tasks(plan["fallback"].get("chunks", {}))
 
 
 def _after(promised: Mapping[str, Any], stage: str) -> set[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -14,6 +15,7 @@ from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.hooks import settings
 from qosflow_airflow.operators.answer_table import answer_text
 from qosflow_airflow.operators.boundary import fallback_folders, first_plan
+from qosflow_airflow.operators.chunks import OBJECTIVES, ChunkPlanner, StageChunks, parse_limits
 from qosflow_airflow.operators.link import QoSRecommendationLink
 from qosflow_airflow.operators.run_rows import (
     CATALOG,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from qosflow_airflow.core.qos import QoSRequest
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
     from qosflow_airflow.core.space import Configuration
+    from qosflow_airflow.core.workflow import Workflow
     from qosflow_airflow.store.base import RecommendationRecord, Store
 
 __all__ = ["QoSRecommendOperator", "QoSRecommendationLink"]
@@ -88,6 +91,12 @@ class QoSRecommendOperator(BaseOperator):
         begun once more without that tier; otherwise the stage fails. It takes ``stage_group`` with
         ``LocalCopies``.
     :param probe_timeout_s: a tier hangs when it does not take and give back a small file in so many seconds.
+    :param max_chunks: the stages whose work divides into any number of tasks, each with the most that are
+        allowed: a mapping, its JSON, or ``stage=number`` separated by commas (templated). Their finished runs
+        tell how many are best; until there are any, and for all other stages, the workflow's number stays.
+    :param chunk_objective: what that number makes small: ``time``, ``node_hours``, ``cost``, ``knee`` or
+        ``published`` (time multiplied by the square root of the number); by default what ``objective`` says
+        (templated).
     :param qosflow_conn_id: the connection to the store; ``[qosflow] conn_id`` where it is not given.
     """
 
@@ -104,8 +113,10 @@ class QoSRecommendOperator(BaseOperator):
         "max_cost",
         "initial_data",
         "max_model_age_s",
+        "max_chunks",
+        "chunk_objective",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"pin": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"pin": "json", "max_chunks": "json"}
     operator_extra_links = (QoSRecommendationLink(),)
     ui_color = "#dcebf5"
 
@@ -128,6 +139,8 @@ class QoSRecommendOperator(BaseOperator):
         rows: Literal["task", "stage"] = "task",
         fallback: bool = False,
         probe_timeout_s: float = 10.0,
+        max_chunks: dict[str, int] | str | None = None,
+        chunk_objective: str | None = None,
         qosflow_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -156,6 +169,8 @@ class QoSRecommendOperator(BaseOperator):
         self.rows = rows
         self.fallback = fallback
         self.probe_timeout_s = probe_timeout_s
+        self.max_chunks = max_chunks
+        self.chunk_objective = chunk_objective
         self.qosflow_conn_id = qosflow_conn_id
         # What was recommended, once it was: for the link, which Airflow makes in the same process.
         self.recommendation_id: str | None = None
@@ -213,10 +228,12 @@ class QoSRecommendOperator(BaseOperator):
             try:
                 if summary["status"] in ("infeasible", "skipped"):
                     _stop(summary)
-                placement = self._place(record, answer, loaded)
-                self._log(summary, record, loaded)
-                plan = self._plan(answer, loaded, record)
-                self._push(ti, placement, loaded, record, plan)
+                chunks = self._chunks(store, record, answer, loaded)
+                workflow = loaded.model.workflow.with_tasks({one.stage: one.chunks for one in chunks})
+                placement = self._place(record, answer, loaded, workflow)
+                self._log(summary, record, loaded, chunks)
+                plan = self._plan(answer, loaded, record, chunks)
+                self._push(ti, placement, loaded, record, plan, workflow)
             except Exception:
                 # A task that fails returns nothing, and yet has its link and its page.
                 ti.xcom_push(key=RETURN_VALUE, value=summary)
@@ -229,6 +246,7 @@ class QoSRecommendOperator(BaseOperator):
             if self.fallback
             else temporary_folders(placement, loaded.model.catalog.home),
             "fallback": self.fallback,
+            **({"chunks": {one.stage: one.to_json() for one in chunks}} if chunks else {}),
         }
 
     def _answer(
@@ -284,13 +302,41 @@ class QoSRecommendOperator(BaseOperator):
         status = _WHEN_INFEASIBLE[self.on_infeasible]
         return "infeasible" if status == "nearest" and record.answer["nearest"] is None else status
 
+    def _chunks(
+        self,
+        store: Store,
+        record: RecommendationRecord,
+        answer: Recommendation | Infeasible,
+        loaded: LoadedModel,
+    ) -> list[StageChunks]:
+        """Return in how many tasks each stage is done that may be divided otherwise."""
+        limits = parse_limits(self.max_chunks)
+        if not limits:
+            return []
+        if self.rows == "task":
+            limits = {stage: min(most, settings.max_map_length()) for stage, most in limits.items()}
+        asked = None if self.chunk_objective in (None, "", "None") else str(self.chunk_objective)
+        planner = ChunkPlanner(
+            loaded.model.workflow,
+            loaded.model.catalog,
+            _configuration(answer),
+            limits,
+            asked or OBJECTIVES[record.request["objective"]],
+            deadline=record.request["deadline_s"] is not None,
+        )
+        return planner.plan(store)
+
     def _place(
-        self, record: RecommendationRecord, answer: Recommendation | Infeasible, loaded: LoadedModel
+        self,
+        record: RecommendationRecord,
+        answer: Recommendation | Infeasible,
+        loaded: LoadedModel,
+        workflow: Workflow,
     ) -> Placement:
         from qosflow_airflow.core.placement import place
 
         return place(
-            loaded.model.workflow,
+            workflow,
             loaded.model.catalog,
             _configuration(answer),
             recommendation_id=record.recommendation_id,
@@ -299,7 +345,11 @@ class QoSRecommendOperator(BaseOperator):
         )
 
     def _plan(
-        self, answer: Recommendation | Infeasible, loaded: LoadedModel, record: RecommendationRecord
+        self,
+        answer: Recommendation | Infeasible,
+        loaded: LoadedModel,
+        record: RecommendationRecord,
+        chunks: Sequence[StageChunks],
     ) -> dict[str, Any]:
         """Return what the first task of each stage needs to know of this plan."""
         plan = first_plan(
@@ -309,6 +359,7 @@ class QoSRecommendOperator(BaseOperator):
             plan["fallback"] = {
                 "initial_data": None if self.initial_data is None else str(self.initial_data),
                 "on_infeasible": self.on_infeasible,
+                "chunks": {one.stage: one.chunks for one in chunks},
                 "qosflow_conn_id": self.qosflow_conn_id,
             }
         return plan
@@ -320,8 +371,9 @@ class QoSRecommendOperator(BaseOperator):
         loaded: LoadedModel,
         record: RecommendationRecord,
         plan: Mapping[str, Any],
+        workflow: Workflow,
     ) -> None:
-        workflow, catalog = loaded.model.workflow, loaded.model.catalog
+        catalog = loaded.model.catalog
         first_only = placement.stages if self.rows == "stage" else ()
         rows = {key: found[:1] if key in first_only else found for key, found in xcom_rows(placement).items()}
         deadline_s, records = record.request["deadline_s"], records_folder(placement)
@@ -330,7 +382,13 @@ class QoSRecommendOperator(BaseOperator):
         if any(tier.volume is not None for tier in catalog.tiers):
             ti.xcom_push(key=CATALOG, value=catalog.to_json())
 
-    def _log(self, summary: Mapping[str, Any], record: RecommendationRecord, loaded: LoadedModel) -> None:
+    def _log(
+        self,
+        summary: Mapping[str, Any],
+        record: RecommendationRecord,
+        loaded: LoadedModel,
+        chunks: Sequence[StageChunks],
+    ) -> None:
         tasks = {stage.name: stage.tasks for stage in loaded.model.workflow.stages}
         if summary["status"] == "nearest":
             self.log.warning(
@@ -345,6 +403,8 @@ class QoSRecommendOperator(BaseOperator):
             record.workflow,
             answer_text(record.answer, described(record), tasks),
         )
+        for one in chunks:
+            self.log.log(logging.WARNING if one.why == "infeasible" else logging.INFO, "%s", one.sentence)
 
 
 def _configuration(answer: Recommendation | Infeasible) -> Configuration:

@@ -1,0 +1,191 @@
+"""Numbers of tasks: the workflow's own until runs tell better, and only where the Dag allows it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from qosflow_airflow.exceptions import RequestError
+from qosflow_airflow.learn.amdahl import AmdahlLaw
+from qosflow_airflow.operators.boundary import _workflow
+from qosflow_airflow.operators.chunks import parse_limits
+from qosflow_airflow.operators.recommend import QoSRecommendOperator
+from qosflow_airflow.store.base import ModelVersion
+from qosflow_airflow.store.finished_runs import Observation
+from tests.support.small_model import FakeTaskInstance, KeptStore
+
+pytestmark = pytest.mark.airflow
+
+LAW = AmdahlLaw(single_s=60.0, parallel=0.95)
+
+
+def recommend(ti: FakeTaskInstance, **request: Any) -> dict[str, Any]:
+    operator = QoSRecommendOperator(**{"task_id": "recommend", "workflow": "two", **request})
+    context: Any = {"ti": ti, "params": {}}
+    operator.render_template_fields(context)
+    return operator.execute(context)
+
+
+def finish(store: KeptStore, summary: dict[str, Any], stage: str = "split", **changes: Any) -> None:
+    """Keep what tasks tell that took together as long as the law says, and waited two seconds each."""
+    count = summary["tasks"][stage]
+    took_s = float(LAW.seconds(np.array([float(count)]))[0])
+    store.add_observations(
+        [
+            Observation(
+                **{
+                    "recommendation_id": summary["recommendation_id"],
+                    "stage": stage,
+                    "map_index": index,
+                    "try_number": 1,
+                    "state": "success",
+                    "count": count,
+                    "start_s": 1000.0,
+                    "work_start_s": 1000.5,
+                    "work_end_s": 1000.5 + took_s,
+                    "end_s": 1001.0 + took_s,
+                    "queue_s": 1.5,
+                    "read_bytes": 10_000,
+                    **changes,
+                }
+            )
+            for index in range(count)
+        ]
+    )
+
+
+def test_without_limits_nothing_changes(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion
+) -> None:
+    finish(store, recommend(ti))
+    again = recommend(ti)
+    assert again["tasks"] == {"split": 3, "merge": 1}
+    assert "chunks" not in again
+
+
+def test_a_cold_start_keeps_the_number_of_the_workflow_and_says_so(
+    ti: FakeTaskInstance, published: ModelVersion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = recommend(ti, max_chunks={"split": 8})
+    assert summary["tasks"] == {"split": 3, "merge": 1}
+    assert summary["chunks"]["split"]["why"] == "cold"
+    assert (
+        "split in 3 tasks, as its workflow says: no finished run on ram and 2 nodes tells yet how it divides."
+        in capsys.readouterr().out
+    )
+
+
+def test_runs_tell_how_many_tasks_are_best(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"max_chunks": "split=8", "objective": "balanced"}
+    reasons = []
+    for _ in range(6):
+        summary = recommend(ti, **asked)
+        reasons.append(summary["chunks"]["split"]["why"])
+        finish(store, summary)
+    assert reasons[:2] == ["cold", "probe"]
+    assert reasons[-1] == "best"
+    # T sqrt(s) is least at p T1 / (c + (1 - p) T1) = 57 / 5.
+    assert summary["tasks"] == {"split": 8, "merge": 1}
+    rows = ti.xcom["rows"]["split"]
+    assert [row["index"] for row in rows] == list(range(8))
+    assert {row["env"]["QOSFLOW_COUNT"] for row in rows} == {"8"}
+    assert rows[7]["env"]["QOSFLOW_LABEL"].startswith("split 8/8 on")
+    assert ti.xcom["rows"]["_promise"]["stages"]["split"]["tasks"] == 8
+    law = summary["chunks"]["split"]["parallelism"]["law"]
+    assert law["parallel"] == pytest.approx(0.95, abs=0.05)
+    assert law["startup_s"] == pytest.approx(2.0)
+    assert "split in 8 tasks instead of 3: least published" in capsys.readouterr().out
+    json.dumps(summary, allow_nan=False)
+
+
+def test_runs_elsewhere_or_that_did_not_go_well_do_not_teach(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion
+) -> None:
+    finish(store, recommend(ti, pin={"split": "disk"}))
+    finish(store, recommend(ti, max_nodes=1))
+    finish(store, recommend(ti), try_number=2)
+    finish(store, recommend(ti), source="user")
+    finish(store, recommend(ti), work_end_s=900.0)
+    finish(store, recommend(ti), count=4)
+    assert recommend(ti, max_chunks={"split": 8})["chunks"]["split"]["why"] == "cold"
+    finish(store, recommend(ti))
+    assert recommend(ti, max_chunks={"split": 8})["chunks"]["split"]["parallelism"]["runs"] == 1
+
+
+def test_an_outcome_tells_where_nobody_watched_the_tasks(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion
+) -> None:
+    measured = {"stages": {"split": {"tasks": 3, "measured_s": 22.0, "tier": "ram"}}}
+    store.add_outcome(recommend(ti)["recommendation_id"], measured)
+    found = recommend(ti, max_chunks={"split": 8})["chunks"]["split"]
+    assert found["why"] == "probe"
+    assert found["parallelism"]["seen"] == {"3": 1}
+
+
+def test_with_a_deadline_no_stage_is_made_slower(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion
+) -> None:
+    """By node-hours alone fewer tasks would do."""
+    for _ in range(6):
+        finish(store, recommend(ti, max_chunks={"split": 8}))
+    asked = {"max_chunks": {"split": 8}, "chunk_objective": "node_hours"}
+    assert recommend(ti, **asked, deadline_s=100)["tasks"]["split"] >= 3
+
+
+def test_limits_that_cannot_be_met_are_said(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(store, recommend(ti))
+    summary = recommend(ti, max_chunks={"split": 2}, deadline_s=100)
+    assert summary["chunks"]["split"]["why"] == "infeasible"
+    assert summary["tasks"]["split"] == 3
+    assert "no number of chunks up to 2 meets deadline_s" in capsys.readouterr().out
+
+
+def test_a_run_that_is_planned_again_keeps_its_numbers(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion
+) -> None:
+    from qosflow_airflow.answers import load_model
+
+    finish(store, recommend(ti))
+    summary = recommend(ti, max_chunks={"split": 8}, fallback=True)
+    plan = ti.xcom["rows"]["_plan"]
+    workflow = _workflow(plan, load_model(store, "two"))
+    assert workflow.stage("split").tasks == summary["tasks"]["split"] != 3
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"max_chunks": {"absent": 3}},
+        {"max_chunks": {"split": 0}},
+        {"max_chunks": {"split": 3}, "chunk_objective": "speed"},
+    ],
+)
+def test_what_cannot_be_asked_fails_at_once(
+    ti: FakeTaskInstance, published: ModelVersion, asked: dict[str, Any]
+) -> None:
+    with pytest.raises(AirflowFailException):
+        recommend(ti, **asked)
+
+
+@pytest.mark.parametrize("value", [None, "", "None", {}])
+def test_no_limits(value: Any) -> None:
+    assert parse_limits(value) == {}
+
+
+@pytest.mark.parametrize("value", [{"a": 3, "b": 8}, '{"a": 3, "b": 8}', "a=3, b=8"])
+def test_limits_in_three_forms(value: Any) -> None:
+    assert parse_limits(value) == {"a": 3, "b": 8}
+
+
+@pytest.mark.parametrize("value", ["a", "a=", "[1]", 3, {"a": "many"}, {"a": -1}])
+def test_limits_that_are_none(value: Any) -> None:
+    with pytest.raises(RequestError):
+        parse_limits(value)
