@@ -17,6 +17,7 @@ from qosflow_airflow.cli import (
     figures,
     import_traces,
     profile,
+    report,
     scaling,
     validate,
 )
@@ -54,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_evaluate(commands)
     validate.add_validate(commands)
     figures.add_figures(commands)
+    report.add_report(commands)
+    report.add_replay(commands)
     database.add_models(commands)
     database.add_db(commands)
     profile.add_profile(commands)
