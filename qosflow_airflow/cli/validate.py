@@ -176,6 +176,8 @@ def _figures(card: Mapping[str, Any]) -> Iterator[str]:
         ("bias", ""),
         ("resolved_concordance", ""),
         ("resolved_pairs", ""),
+        ("storage_concordance", ""),
+        ("storage_median_error", ""),
         ("repeat_error", ""),
         ("repeat_concordance", ""),
     ):
@@ -188,6 +190,7 @@ def _figures(card: Mapping[str, Any]) -> Iterator[str]:
         f"from {span['least']:.1f} s to {span['most']:.1f} s."
     )
     yield "resolved: pairs of configurations of which one was slower in every run."
+    yield "storage: against runs with their own I/O and the computing that was foreseen."
     yield "repeat: how far a run lies from the median of its configuration, how well runs order repeats."
 
 

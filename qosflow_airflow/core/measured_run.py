@@ -93,6 +93,11 @@ def error_terms(
     return {term: steps[at] - steps[at + 1] for at, term in enumerate(TERMS)}
 
 
+def storage_makespan_s(makespans: MakespanModel, run: MeasuredRun) -> float:
+    """Return what the run would have taken with its own I/O and copies, and computing as foreseen."""
+    return _makespan_s(makespans, _with_io(makespans, run), run.layout)
+
+
 def _makespan_s(makespans: MakespanModel, times: StageTimes, layout: Sequence[int]) -> float:
     return float(replace(makespans, times=times).makespan_s(np.array([layout], dtype=np.int8))[0])
 

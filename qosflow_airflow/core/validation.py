@@ -10,7 +10,7 @@ import numpy as np
 
 from qosflow_airflow.core.concordance import concordance
 from qosflow_airflow.core.makespan import MakespanModel
-from qosflow_airflow.core.measured_run import TERMS, MeasuredRun, charged, error_terms
+from qosflow_airflow.core.measured_run import TERMS, MeasuredRun, charged, error_terms, storage_makespan_s
 from qosflow_airflow.core.transfer import FloatArray
 from qosflow_airflow.core.uncertainty import FactorDraws, MakespanDraws
 from qosflow_airflow.exceptions import MeasurementError
@@ -71,8 +71,11 @@ def report_card(
     their configuration. ``repeat_error`` and ``repeat_concordance`` say what the machine itself repeats: how
     far a run lies from the median of its configuration's, and how well first runs order the second ones; no
     model can be held to more. ``resolved_concordance`` counts only the pairs of which one was slower in every
-    run, which are ``resolved_pairs`` of all. ``error_terms`` splits predicted minus measured (see
-    :func:`~qosflow_airflow.core.measured_run.error_terms`), as shares of the measured makespan.
+    run, which are ``resolved_pairs`` of all. ``storage_concordance`` and ``storage_median_error`` are against
+    runs with their own reads, writes and copies, and the computing that was foreseen: what else the machine
+    does shows mostly in how long tasks compute, and no tier changes that. ``error_terms`` splits predicted
+    minus measured (see :func:`~qosflow_airflow.core.measured_run.error_terms`), as shares of the measured
+    makespan.
 
     Raises
     ------
@@ -96,6 +99,7 @@ def report_card(
         "runs": sum(len(one.runs) for one in configurations),
         "makespan_s": {"least": float(measured.min()), "most": float(measured.max())},
         **_resolved(configurations),
+        **_storage(makespans, configurations),
         "repeat_error": _repeat_error(configurations),
         "repeat_concordance": _repeat_concordance(configurations),
         "error_terms": _terms(makespans, configurations, foreseen_bytes),
@@ -136,6 +140,17 @@ def _resolved(configurations: Sequence[ValidatedConfiguration]) -> dict[str, flo
     return {
         "resolved_concordance": float(right / slower.sum()),
         "resolved_pairs": float(slower.sum() / pairs),
+    }
+
+
+def _storage(makespans: MakespanModel, configurations: Sequence[ValidatedConfiguration]) -> dict[str, float]:
+    predicted = np.array([one.predicted_s for one in configurations])
+    measured = np.array(
+        [np.median([storage_makespan_s(makespans, run) for run in one.runs]) for one in configurations]
+    )
+    return {
+        "storage_concordance": concordance(predicted, measured),
+        "storage_median_error": float(np.median(np.abs(predicted / measured - 1))),
     }
 
 

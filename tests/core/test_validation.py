@@ -168,6 +168,27 @@ def test_pairs_that_the_machine_does_not_order_itself_are_told_apart() -> None:
     assert single["resolved_concordance"] is None
 
 
+def test_what_storage_decides_is_judged_apart_from_computing() -> None:
+    stages = run(LAYOUTS[0]).stages
+    # every run computes for as long as nobody foresaw, each another time; I/O is as predicted
+    runs = [
+        replace(
+            run(layout),
+            makespan_s=run(layout).makespan_s + 10.0 * (number % 2),
+            stages={
+                name: parts._replace(compute_s=10.0 * (number % 2) if name == "merge" else 0.0)
+                for name, parts in run(layout).stages.items()
+            },
+        )
+        for number, layout in enumerate(LAYOUTS)
+    ]
+    assert stages.keys() == runs[0].stages.keys()
+    card = report_card(MODEL, validated(MODEL, runs), BYTES)
+    assert card["concordance"] < 1
+    assert card["storage_concordance"] == 1.0
+    assert card["storage_median_error"] == pytest.approx(0, abs=1e-9)
+
+
 def test_perfect_predictions_meet_the_goals_but_for_intervals_that_say_too_little() -> None:
     card = report_card(MODEL, validated(MODEL, [run(layout) for layout in LAYOUTS]), BYTES)
     assert (card["concordance"], card["median_error"], card["coverage_90"]) == (1.0, pytest.approx(0), 1.0)
