@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from qosflow_airflow.cli.ablation import add_ablation, is_ablation, print_ablation
 from qosflow_airflow.cli.exit_codes import OK
 from qosflow_airflow.cli.sources import add_model, open_model, open_report_card
 from qosflow_airflow.cli.text import as_json, card_line, figure, progress, table
@@ -23,7 +24,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser(
         "evaluate", help="how well policies and regions order configurations", description=_evaluate.__doc__
     )
-    add_model(evaluate)
+    add_ablation(evaluate, add_model(evaluate))
     evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw it too, as .svg or .png")
     evaluate.set_defaults(run=_evaluate)
 
@@ -34,7 +35,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     A concordance is the share of pairs put in the right order, ties counting one half; `published` is the
     artifact's figure, which breaks ties by the truth. Regions are measured on configurations held out of
     their fit. The regret is what the configuration that is ranked first takes beyond the best there is.
+
+    With `--ablation`: how far each layer of a prediction is off in runs that finished later, instead.
     """
+    if is_ablation(options):
+        return print_ablation(options)
     from qosflow_airflow.core.evaluation import evaluate_model
     from qosflow_airflow.figures.files import check_drawable, save
 

@@ -1,0 +1,111 @@
+"""``qosflow evaluate --ablation``: what each layer of a prediction is worth, on runs it has not seen."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qosflow_airflow.cli.exit_codes import OK
+from qosflow_airflow.cli.sources import open_store
+from qosflow_airflow.cli.text import as_json, table
+from qosflow_airflow.exceptions import RequestError
+
+GENERATED_RUNS, GENERATED_SEED = 400, 4
+MAX_RUNS = 1000
+HEADING = ("runs of", "layer", "runs", "median error", "mean error", "with interval", "coverage", "width")
+
+
+def add_ablation(parser: argparse.ArgumentParser, source: argparse._MutuallyExclusiveGroup) -> None:
+    """Add the options to ``qosflow evaluate``."""
+    parser.add_argument(
+        "--ablation",
+        action="store_true",
+        help="errors and intervals of each layer of a prediction, on finished runs of --workflow",
+    )
+    source.add_argument(
+        "--generated", action="store_true", help="with --ablation: on runs that are made up, for comparison"
+    )
+
+
+def is_ablation(options: argparse.Namespace) -> bool:
+    """Return whether the table of layers is asked for.
+
+    Raises
+    ------
+    RequestError
+        When the options do not go together.
+    """
+    if options.generated and not options.ablation:
+        raise RequestError("made-up runs have no model to evaluate", cure="Add --ablation.")
+    if options.ablation and options.model is not None:
+        raise RequestError(
+            "a folder holds no finished runs",
+            cure="Give --workflow, whose runs the database holds, or --generated.",
+        )
+    if options.ablation and options.plot is not None:
+        raise RequestError("the table of layers has no plot", cure="Leave out --plot.")
+    return bool(options.ablation)
+
+
+def print_ablation(options: argparse.Namespace) -> int:
+    """Print the table."""
+    found = generated() if options.generated else _stored(options)
+    print(as_json(found) if options.format == "json" else "\n".join(ablation_lines(found)))
+    return OK
+
+
+def generated(runs: int = GENERATED_RUNS, seed: int = GENERATED_SEED) -> dict[str, Any]:
+    """Return the table of made-up runs."""
+    from qosflow_airflow.learn.ablation import ablation, foretell
+    from qosflow_airflow.learn.case_generator import generated_runs
+
+    made = f"{runs} generated runs of made-up platforms (seed {seed}); nothing here was measured"
+    return {
+        "source": made,
+        "left_out": {},
+        **ablation(foretell(generated_runs(runs, seed, arriving=True))),
+    }
+
+
+def _stored(options: argparse.Namespace) -> dict[str, Any]:
+    from qosflow_airflow.learn.ablation import ablation, foretell
+    from qosflow_airflow.similar_runs import known_runs
+
+    with open_store(options) as store:
+        store.workflow(options.workflow)
+        known = known_runs(store, options.workflow, MAX_RUNS)
+    foretold = foretell(known.runs)
+    own = [one for one in foretold if one.workflow == options.workflow]
+    return {
+        "source": f"finished runs of {options.workflow}; those of all workflows teach",
+        "left_out": dict(known.left_out),
+        **ablation(own),
+    }
+
+
+def ablation_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where runs come from, the table and how to read it."""
+    yield f"On {found['source']}: {found['runs']} runs, each foretold from those that had finished."
+    if found["left_out"]:
+        run, reason = next(iter(found["left_out"].items()))
+        yield f"Left out: {len(found['left_out'])}, as {run} ({reason})."
+    if not found["runs"]:
+        yield "No run has both a prediction and a time: there is nothing to judge yet."
+        return
+    yield ""
+    yield table([HEADING, *(_row(row) for row in found["rows"] if row["runs"])])
+    yield ""
+    yield f"new: the first {found['new_runs']} runs of a workflow on a platform; known: those after them."
+    yield "error: 10 % is 1.1 times too long or too short. width: upper over lower end of an interval."
+    yield f"coverage: the share of runs inside their interval, which should be {found['stated_coverage']:.0%}."
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    def share(name: str) -> str:
+        return "" if row[name] is None else f"{row[name]:.1%}"
+
+    width = "" if row["width"] is None else f"{row['width']:.2f}"
+    counts = str(row["runs"]), str(row["with_interval"])
+    errors = share("median_error"), share("mean_error")
+    return (row["runs_of"], row["layer"], counts[0], *errors, counts[1], share("coverage"), width)

@@ -1,0 +1,161 @@
+"""What each layer of a prediction is worth: errors and intervals of runs foretold from the runs before them.
+
+Every run is foretold by the I/O model alone, times corrections of its stages (calibration), and times what
+similar runs say (cases); each time only from runs that finished before it, with an interval that would have
+held the stated share of them. No run tells anything of itself. Cases stand in for calibration where it knows
+little yet: their factor fades as it learns (:func:`~qosflow_airflow.learn.case_correction.share_of_cases`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qosflow_airflow.core.transfer import FloatArray
+from qosflow_airflow.learn.calibration import OUTLIER_FACTOR, Calibration, Residual, calibrate
+from qosflow_airflow.learn.case_correction import Judgement, judge, log_correction, share_of_cases
+from qosflow_airflow.learn.case_features import run_features
+from qosflow_airflow.learn.cases import Case, CaseBase, CaseSettings, run_case
+from qosflow_airflow.learn.conformal import COVERAGE, half_width
+from qosflow_airflow.learn.modelled_run import ModelledRun
+
+LAYERS = ("I/O model", "x calibration", "x cases", "x cases, whether they help or not")
+"""Each layer on top of those before it; the last two are alternatives."""
+NEW_RUNS = 5
+"""So many first runs of a workflow on a platform count as new."""
+REFIT_RUNS = 20
+"""After so many runs the case base, and whether it helps, is made again."""
+RESIDUALS = 200
+"""So many of the newest residuals make an interval."""
+
+
+class Foretold(NamedTuple):
+    """A run by all layers: ``ln(observed / predicted)``, and half its interval, NaN where unknown."""
+
+    run: str
+    workflow: str
+    is_new: bool
+    log_ratio: FloatArray
+    half_width: FloatArray
+
+
+@dataclass
+class _Past:
+    """What is known when a run is foretold."""
+
+    settings: CaseSettings
+    residuals: dict[tuple[str, str], list[Residual]] = field(default_factory=dict)
+    seen: dict[tuple[str, str], int] = field(default_factory=dict)
+    cases: list[Case] = field(default_factory=list)
+    off: dict[bool, list[FloatArray]] = field(default_factory=lambda: {True: [], False: []})
+    base: CaseBase | None = None
+    judgement: Judgement | None = None
+
+    def predictions(self, run: ModelledRun) -> FloatArray:
+        """Return the logarithm of the seconds that each layer foretells."""
+        model_s = run.predicted_s
+        calibrated_s = run.calibrated_s(self._calibration(run))
+        suggested, used = 0.0, False
+        if self.base is not None and self.judgement is not None:
+            near = self.base.nearest(run_features(run), run.platform)
+            suggested = log_correction(near) * share_of_cases(self.runs_of(run))
+            used = self.judgement.helps
+        calibrated = math.log(calibrated_s)
+        corrected = calibrated + suggested
+        return np.array([math.log(model_s), calibrated, corrected if used else calibrated, corrected])
+
+    def runs_of(self, run: ModelledRun) -> int:
+        """Return how many runs of the same workflow on the same platform are known."""
+        return self.seen.get((run.workflow, run.platform), 0)
+
+    def _calibration(self, run: ModelledRun) -> Calibration:
+        earlier = self.residuals.get((run.workflow, run.platform), [])
+        model = run.makespans
+        return calibrate(earlier, model.workflow.stage_names, model.catalog.names)
+
+    def interval(self, is_new: bool) -> FloatArray:
+        """Return each layer's half width, from runs that were as new."""
+        off = np.array(self.off[is_new][-RESIDUALS:]).reshape(-1, len(LAYERS))
+        return np.array([half_width(off[:, layer].tolist()) for layer in range(len(LAYERS))])
+
+    def learn(self, run: ModelledRun, is_new: bool, log_ratio: FloatArray) -> None:
+        """Take a finished run in."""
+        key = run.workflow, run.platform
+        self.residuals.setdefault(key, []).extend(run.residuals())
+        self.seen[key] = self.seen.get(key, 0) + 1
+        self.off[is_new].append(log_ratio)
+        self.cases.append(run_case(run))
+        if len(self.cases) % REFIT_RUNS == 0:
+            self.base = CaseBase(self.cases, self.settings)
+            self.judgement = judge(self.base)
+
+
+def foretell(runs: Iterable[ModelledRun], settings: CaseSettings | None = None) -> list[Foretold]:
+    """Return what each layer made of each run, oldest first.
+
+    Left out are runs that have no prediction or no time, and those more than
+    :data:`~qosflow_airflow.learn.calibration.OUTLIER_FACTOR` times off.
+    """
+    past = _Past(settings or CaseSettings())
+    found = []
+    for run in runs:
+        if not _plausible(run):
+            continue
+        is_new = past.runs_of(run) < NEW_RUNS
+        log_ratio = math.log(run.observed_s) - past.predictions(run)
+        found.append(Foretold(run.run, run.workflow, is_new, log_ratio, past.interval(is_new)))
+        past.learn(run, is_new, log_ratio)
+    return found
+
+
+def ablation(foretold: Sequence[Foretold], judged_from: int = 0) -> dict[str, Any]:
+    """Return, as plain JSON, errors and intervals of every layer; the first ``judged_from`` runs only teach.
+
+    ``rows`` has one object per group of runs (``all``, ``new``, ``known``) and layer. An error is
+    ``|observed / predicted - 1|`` with the larger of the two above (``exp |log ratio| - 1``). ``coverage`` is
+    the share of runs inside their interval among the ``with_interval`` that have one, ``width`` the median of
+    its upper over its lower end; figures are ``None`` where no run tells them.
+    """
+    held = foretold[judged_from:]
+    groups: Mapping[str, Sequence[Foretold]] = {
+        "all": held,
+        "new": [one for one in held if one.is_new],
+        "known": [one for one in held if not one.is_new],
+    }
+    return {
+        "stated_coverage": COVERAGE,
+        "new_runs": NEW_RUNS,
+        "runs": len(held),
+        "taught_only": len(foretold) - len(held),
+        "rows": [
+            {"runs_of": group, "layer": name, **_figures(chosen, layer)}
+            for group, chosen in groups.items()
+            for layer, name in enumerate(LAYERS)
+        ],
+    }
+
+
+def _figures(chosen: Sequence[Foretold], layer: int) -> dict[str, float | int | None]:
+    sizes = np.array([abs(one.log_ratio[layer]) for one in chosen])
+    widths = np.array([one.half_width[layer] for one in chosen])
+    known = ~np.isnan(widths)
+    errors = np.expm1(sizes)
+    return {
+        "runs": len(chosen),
+        "median_error": float(np.median(errors)) if len(errors) else None,
+        "mean_error": float(errors.mean()) if len(errors) else None,
+        "with_interval": int(known.sum()),
+        "coverage": float((sizes[known] <= widths[known]).mean()) if known.any() else None,
+        "width": float(np.exp(2 * np.median(widths[known]))) if known.any() else None,
+    }
+
+
+def _plausible(run: ModelledRun) -> bool:
+    both = (run.predicted_s, run.observed_s)
+    if not all(math.isfinite(seconds) and seconds > 0 for seconds in both):
+        return False
+    return abs(math.log(run.observed_s / run.predicted_s)) <= math.log(OUTLIER_FACTOR)

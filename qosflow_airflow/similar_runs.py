@@ -1,0 +1,114 @@
+"""From what the store holds of finished runs to cases, and to those most like a configuration.
+
+Nothing here needs more than numpy. A platform is known by the names of its tiers: the store knows no other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.exceptions import NotFoundError
+from qosflow_airflow.learn.case_correction import Citation, cite
+from qosflow_airflow.learn.case_features import run_features
+from qosflow_airflow.learn.cases import CaseBase, CaseSettings, run_case
+from qosflow_airflow.learn.lessons import FinishedRun, waiting_s
+from qosflow_airflow.learn.modelled_run import ModelledRun
+from qosflow_airflow.learned import finished_run
+from qosflow_airflow.store.base import Store
+
+MAX_WORKFLOWS = 20
+"""So many workflows are looked at, by name, besides the one that is asked for."""
+MAX_RUNS = 50
+"""So many of the newest runs of each."""
+
+
+class KnownRuns(NamedTuple):
+    """Runs beside the newest model of their workflow, oldest first; ``left_out`` says why others are not."""
+
+    runs: tuple[ModelledRun, ...]
+    left_out: Mapping[str, str]
+
+
+def known_runs(store: Store, workflow: str, limit: int = MAX_RUNS) -> KnownRuns:
+    """Return the finished runs of a workflow and of others, each held against its newest model."""
+    others = [one.name for one in store.list_workflows() if one.name != workflow]
+    dated: list[tuple[float, ModelledRun]] = []
+    left_out: dict[str, str] = {}
+    for name in [workflow, *others[:MAX_WORKFLOWS]]:
+        records = [one for one in store.runs(name, limit=limit) if one.configuration is not None]
+        model = _newest_model(store, name) if records else None
+        if model is None:
+            continue
+        for record in records:
+            found = finished_run(record)
+            reason = _unusable(model, found)
+            if reason is None:
+                dated.append((found.at_s, modelled_run(model, found.run, found.nodes, found.tiers, found)))
+            else:
+                left_out[found.run] = reason
+    dated.sort(key=lambda pair: pair[0])
+    return KnownRuns(tuple(run for _, run in dated), left_out)
+
+
+def similar_runs(
+    store: Store,
+    model: Model,
+    configuration: Mapping[str, Any],
+    calibrated_runs: int = 0,
+    settings: CaseSettings | None = None,
+) -> Citation:
+    """Return what finished runs like ``configuration`` say; it is plain JSON with ``nodes`` and ``tiers``.
+
+    ``calibrated_runs`` is how many runs of its own have corrected the prediction already.
+    """
+    base = CaseBase(map(run_case, known_runs(store, model.workflow.name).runs), settings)
+    asked = modelled_run(model, "asked", configuration["nodes"], configuration["tiers"])
+    return cite(base, run_features(asked), asked.platform, calibrated_runs=calibrated_runs)
+
+
+def modelled_run(
+    model: Model, run: str, nodes: int, tiers: Mapping[str, str], took: FinishedRun | None = None
+) -> ModelledRun:
+    """Return a run of ``tiers`` on ``nodes`` beside its model, with what it ``took``."""
+    workflow, catalog = model.workflow, model.catalog
+    stage_s = {stage: seconds for stage, seconds in (took.stage_s if took else {}).items() if seconds > 0}
+    return ModelledRun(
+        run=run,
+        workflow=workflow.name,
+        platform="+".join(catalog.names),
+        makespans=model.makespans(nodes),
+        layout=tuple(catalog.index[tiers[stage]] for stage in workflow.stage_names),
+        observed_s=math.nan if took is None else _working_s(model, took),
+        stage_s=stage_s,
+    )
+
+
+def _working_s(model: Model, run: FinishedRun) -> float:
+    """Return what a run took beyond the time in which Airflow started and followed its tasks."""
+    if run.measured_s is None:
+        return math.nan
+    return run.measured_s - (waiting_s(model.workflow, run) or 0.0)
+
+
+def _unusable(model: Model, run: FinishedRun) -> str | None:
+    """Return why a run cannot be held against a model, ``None`` where it can."""
+    if run.left_out:
+        return "; ".join(run.left_out)
+    if run.nodes not in model.nodes:
+        return f"{run.nodes} nodes, which the model does not know"
+    if not all(run.tiers.get(stage) in model.catalog.index for stage in model.workflow.stage_names):
+        return "a configuration that the model does not know"
+    return None
+
+
+def _newest_model(store: Store, workflow: str) -> Model | None:
+    try:
+        version = store.newest_model(workflow)
+    except NotFoundError:
+        return None
+    # Regions do not matter here, and are the larger part.
+    return Model.from_json(json.loads(store.model_part(version.model_id, "model")))
