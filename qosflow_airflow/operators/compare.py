@@ -13,6 +13,7 @@ from airflow.sdk import BaseOperator
 from qosflow_airflow.operators.boundary import newest_run
 from qosflow_airflow.operators.copy import RECORDS_OF_COPIES, QoSStageInOperator
 from qosflow_airflow.operators.outcome import Record, compare, comparison_table, read_records
+from qosflow_airflow.operators.refit import STALE, say_whether_it_holds
 from qosflow_airflow.operators.run_rows import PLAN
 from qosflow_airflow.operators.session import task_store
 from qosflow_airflow.operators.summary import described
@@ -36,6 +37,7 @@ class QoSCompareOperator(BaseOperator):
     :param records: what a task returned that read the records (templated); by default they are read from the
         run's folder on the home tier, which this task's worker must see.
     :param qosflow_conn_id: the connection to the store; ``[qosflow] conn_id`` where it is not given.
+    :param outlets: assets as for any task; the alias of stale models is added.
     """
 
     template_fields = ("recommendation", "records")
@@ -47,9 +49,10 @@ class QoSCompareOperator(BaseOperator):
         recommendation: Any,
         records: Any = None,
         qosflow_conn_id: str | None = None,
+        outlets: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(outlets=[*(outlets or ()), STALE], **kwargs)
         self.recommendation = recommendation
         self.records = records
         self.qosflow_conn_id = qosflow_conn_id
@@ -79,6 +82,7 @@ class QoSCompareOperator(BaseOperator):
             }
             outcome |= _around(context, outcome["busy_s"])
             store.add_outcome(record.recommendation_id, outcome)
+            say_whether_it_holds(context, store, record.workflow)
         self.log.info("%s\n%s", sentence(outcome), comparison_table(outcome))
         return {"recommendation_id": record.recommendation_id, **outcome}
 
