@@ -1,0 +1,84 @@
+"""The closed loop, for real: a run teaches, and the next recommendation says so and is closer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg2
+import pytest
+
+from qosflow_airflow import pipeline
+from qosflow_airflow.core.build_options import BuildOptions
+from qosflow_airflow.store.migrate import upgrade
+from tests.dags.conftest import Installation, RunDag
+from tests.dags.test_runs import returned, states
+
+pytestmark = [pytest.mark.airflow, pytest.mark.system]
+
+
+@pytest.fixture(scope="module")
+def own_database(installation: Installation, postgres_url: str) -> Iterator[Installation]:
+    """The installation with an empty database of this module's own: runs of other tests teach it nothing."""
+    url = f"{postgres_url.removesuffix('postgres')}learning_{uuid4().hex}"
+    server = psycopg2.connect(postgres_url)
+    server.autocommit = True
+    with server.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {url.rpartition('/')[2]}")
+    server.close()
+    upgrade(url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_QOSFLOW_DEFAULT", url)
+        yield Installation(installation.folder, url)
+
+
+@pytest.fixture(scope="module")
+def learning(own_database: Installation) -> Installation:
+    """A model, and no run of it."""
+    with own_database.store() as store:
+        pipeline.run(store, own_database.bundle, BuildOptions(scales=(1,)), lambda _: None)
+    return own_database
+
+
+def test_the_second_prediction_is_closer_for_a_reason_that_the_log_states(
+    learning: Installation, run_dag: RunDag, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for _ in range(2):
+        run = run_dag("genome_local", deadline_s=600)
+        assert run.state == "success", states(run)
+        logged = capsys.readouterr().out
+        found.append((returned(run, "recommend"), returned(run, "compare"), logged))
+    (first, compared, log), (second, compared_again, log_again) = found
+    check_observations(learning, first["recommendation_id"])
+    off = [abs(one["predicted_s"] / one["measured_s"] - 1) for one in (compared, compared_again)]
+    assert off[1] < 0.6 * off[0]
+    assert "Corrected by" not in log.split("Recommendation ", 1)[0]
+    assert re.search(r"Corrected by 1 run: \w+ on \w+ takes [\d.]+ times its estimate", log_again)
+    assert second["run_s"] > second["makespan_s"]
+    assert "Corrected by 1 run" in second["explanation"]
+
+
+def check_observations(installation: Installation, recommendation_id: str) -> None:
+    """Each of the 18 tasks was kept by the listener, with what its program recorded."""
+    with installation.store() as store:
+        observations = store.observations(recommendation_id)
+        (run,) = [one for one in store.runs("genome") if one.recommendation_id == recommendation_id]
+    assert len(observations) == 18
+    assert {(one.state, one.source, one.try_number) for one in observations} == {("success", "task", 1)}
+    for one in observations:
+        assert one.start_s is not None
+        assert one.end_s is not None
+        assert one.work_start_s is not None
+        assert one.work_end_s is not None
+        assert one.start_s - 1 <= one.work_start_s <= one.work_end_s <= one.end_s + 1
+        assert one.queue_s is not None
+        assert one.queue_s >= 0
+        assert one.read_bytes
+    assert all(stage.tasks == stage.count and stage.others == 0 for stage in run.stages)
+
+
+def test_without_an_event_nothing_is_built_again(learning: Installation, run_dag: RunDag) -> None:
+    run = run_dag("qosflow_refit")
+    assert states(run) == {"stale_models": ["success"], "build": ["skipped"]}
