@@ -98,7 +98,7 @@ def ablation_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"new: the first {found['new_runs']} runs of a workflow on a platform; known: those after them."
     yield "error: 10 % is 1.1 times too long or too short. width: upper over lower end of an interval."
-    yield f"coverage: the share of runs inside their interval, which should be {found['stated_coverage']:.0%}."
+    yield f"coverage: the share of runs inside their interval, stated as {found['stated_coverage']:.0%}."
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
