@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import threading
+import subprocess
+import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,10 @@ _REASONS = {
 }
 
 
+class TierHangsError(Exception):
+    """The tier did not answer in time."""
+
+
 def why_unusable(
     folder: Path, timeout_s: float, needed_bytes: float = 0.0, output: Path | None = None
 ) -> str | None:
@@ -30,14 +35,35 @@ def why_unusable(
 
     It cannot be used where a small file cannot be written, synced and read back within ``timeout_s``, or
     where less than ``needed_bytes`` are free beside what lies in ``output`` already, from an earlier try. A
-    folder that is missing is made. A file system that hangs keeps the thread that asks it, which ends with
-    the process; the caller goes on.
+    folder that is missing is made.
     """
-    answers: list[str | None] = []
-    thread = threading.Thread(target=lambda: answers.append(_try(folder, needed_bytes, output)), daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    return answers[0] if answers else f"it did not take and give back a small file within {timeout_s:g} s"
+    try:
+        return ask(folder, timeout_s, needed_bytes, output)
+    except TierHangsError as error:
+        return str(error)
+
+
+def ask(folder: Path, timeout_s: float, needed_bytes: float = 0.0, output: Path | None = None) -> str | None:
+    """Return what :func:`why_unusable` does.
+
+    A process of its own asks: nothing can end one that waits for a file system that hangs, and the caller
+    must be able to end.
+
+    Raises
+    ------
+    TierHangsError
+        When there is no answer in time.
+    """
+    arguments = [str(folder), str(needed_bytes), *([] if output is None else [str(output)])]
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        said, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()  # it ends once the file system goes on
+        raise TierHangsError(f"it did not take and give back a small file within {timeout_s:g} s") from None
+    return said.strip() or None
 
 
 def _try(folder: Path, needed_bytes: float, output: Path | None) -> str | None:
@@ -71,3 +97,8 @@ def _write_and_read_back(folder: Path) -> None:
     finally:
         with suppress(OSError):
             path.unlink()
+
+
+if __name__ == "__main__":
+    where, needed, *rest = sys.argv[1:]
+    sys.stdout.write(_try(Path(where), float(needed), Path(rest[0]) if rest else None) or "")

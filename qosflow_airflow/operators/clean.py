@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk import BaseOperator
 
+from qosflow_airflow.measure.probe import TierHangsError, ask
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+ANSWER_S = 10.0
+"""A tier that takes longer for a small file hangs."""
 
 
 class QoSCleanOperator(BaseOperator):
@@ -44,6 +49,9 @@ class QoSCleanOperator(BaseOperator):
             raise AirflowSkipException("There was no run, so there is nothing to remove.")
         removed, left = [], []
         for folder in map(Path, summary["temporary"]):
+            if summary.get("fallback") and (hangs := _hangs(folder, summary["recommendation_id"])):
+                left.append(f"{folder} ({hangs})")
+                continue
             try:
                 if remove_run_folder(folder, summary["recommendation_id"]):
                     removed.append(str(folder))
@@ -56,6 +64,16 @@ class QoSCleanOperator(BaseOperator):
             # The run did without the tier that failed, and what lies there is needed no more.
             self.log.warning("NOT REMOVED: %s. Remove it once the tier is back.", ", ".join(left))
         return removed
+
+
+def _hangs(folder: Path, run: str) -> str | None:
+    """Return in words that a folder's tier hangs: whoever tried to remove it would hang with it."""
+    mount = next((parent.parent for parent in folder.parents if parent.name == run), folder)
+    try:
+        ask(mount, ANSWER_S)
+    except TierHangsError as error:
+        return str(error)
+    return None
 
 
 def remove_run_folder(folder: Path, run: str) -> bool:
