@@ -6,7 +6,7 @@ Nothing here needs more than numpy: asking must not cost a task a second of impo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
 from qosflow_airflow.core.replan import model_of_the_rest
 from qosflow_airflow.learn.lessons import Lesson, recommend_with
+from qosflow_airflow.learn.stage_chunks import StageChunks
 from qosflow_airflow.learned import lesson_for
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
 
@@ -24,6 +25,10 @@ class LoadedModel(NamedTuple):
 
     version: ModelVersion
     model: Model
+
+
+Chunks = Callable[[Model, Recommendation | Infeasible], Mapping[str, StageChunks]]
+"""From a model and its answer to the number of tasks of stages."""
 
 
 def load_model(store: Store, workflow: str) -> LoadedModel:
@@ -54,11 +59,20 @@ def answer_request(
     run_id: str | None = None,
     task_id: str | None = None,
     try_number: int | None = None,
+    chunks: Chunks | None = None,
 ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
-    """Answer a request by the newest model and what finished runs teach about it, and keep the answer."""
+    """Answer a request by the newest model and what finished runs teach about it, and keep the answer.
+
+    ``chunks`` returns the number of tasks of each stage that is not done in its workflow's; where there are
+    such stages they are kept as ``chunks`` of the answer.
+    """
     # As it will be read again: 20 s and 20.0 s are the same, and not the same text.
     request = QoSRequest.parse(request.to_json())
     answer, loaded = answer_with_lesson(store, workflow, request)
+    planned = {} if chunks is None else chunks(loaded.model, answer)
+    if planned:
+        found = {stage: one.to_json() for stage, one in planned.items()}
+        answer = replace(answer, answer={**answer.answer, "chunks": found})
     record = RecommendationRecord(
         model_id=loaded.version.model_id,
         workflow=workflow,
@@ -110,29 +124,44 @@ def _of_the_rest(
     kept = ", ".join(f"{stage} on {tier}" for stage, tier in begun.items()) or "nothing"
     why = f"Planned again without {lost}; {kept} has begun and stays."
     # Nothing was left unmeasured: what is not known here must not be chosen.
-    closed = answer.answer.get("binding") == ["measurements"]
-    found = "No other tier can take its place." if closed else answer.answer["explanation"]
+    closed = bool(answer.answer.get("missing")) or answer.answer.get("binding") == ["measurements"]
+    asked = ", ".join(name for name in answer.answer.get("binding", ()) if name != "measurements")
+    found = f"No other tier can take its place{f' with the {asked} asked for' if asked else ''}."
+    found = found if closed else answer.answer["explanation"]
     planned = {
         "recommendation_id": first.recommendation_id,
         "begun": dict(begun),
         "failed": dict(failed),
     }
-    return replace(answer, answer={**answer.answer, "explanation": f"{why} {found}", "replans": planned})
+    said = {**answer.answer, "explanation": f"{why} {found}", "replans": planned}
+    return replace(answer, answer={**said, "missing": []} if "missing" in said else said)
 
 
 def replay(store: Store, recommendation_id: str) -> tuple[RecommendationRecord, Mapping[str, Any]]:
     """Return a kept recommendation, and the answer that its model and what it was taught give to it now."""
     record = store.recommendation(recommendation_id)
+    return record, _chunked_again(record, _replayed(store, record))
+
+
+def _chunked_again(record: RecommendationRecord, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an answer with the numbers of tasks chosen again from what they were chosen from."""
+    if "chunks" not in record.answer:
+        return answer
+    kept = record.answer["chunks"].items()
+    return {**answer, "chunks": {stage: StageChunks.from_json(one).again().to_json() for stage, one in kept}}
+
+
+def _replayed(store: Store, record: RecommendationRecord) -> Mapping[str, Any]:
     model, request = load_model_version(store, record.model_id).model, QoSRequest.parse(record.request)
     replans = record.answer.get("replans")
     if replans is None:
         if "calibration" in record.answer:
-            return record, recommend_with(model, request, Lesson.of(record.answer)).answer
-        return record, recommend(model, request).answer
+            return recommend_with(model, request, Lesson.of(record.answer)).answer
+        return recommend(model, request).answer
     first = store.recommendation(replans["recommendation_id"])
     ran = first.answer if first.status == "feasible" else first.answer["nearest"]
     nodes = ran["configuration"]["nodes"]
-    return record, _of_the_rest(model, first, nodes, replans["begun"], replans["failed"]).answer
+    return _of_the_rest(model, first, nodes, replans["begun"], replans["failed"]).answer
 
 
 def _load(store: Store, version: ModelVersion) -> LoadedModel:

@@ -11,7 +11,7 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from qosflow_airflow.exceptions import RequestError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qosflow_airflow.core.workflow import Stage, Workflow
     from qosflow_airflow.learn.amdahl import StageTiming
     from qosflow_airflow.learn.chunk_choice import ChunkGoal, Objective
+    from qosflow_airflow.learn.stage_chunks import StageChunks
     from qosflow_airflow.store.base import Store
     from qosflow_airflow.store.finished_runs import Observation, RunRecord, StageRun
 
@@ -35,41 +36,6 @@ OBJECTIVES: Mapping[str, Objective] = {
 RUNS = 50
 """So many of the newest runs are looked at."""
 _ABSENT = (None, "", "None", "null")
-
-
-class StageChunks(NamedTuple):
-    """In how many tasks a stage is done, how many its workflow has, and why; ``why`` may be ``cold``.
-
-    ``parallelism`` is what was fitted to its runs, as plain JSON; ``None`` where nothing was.
-    """
-
-    stage: str
-    chunks: int
-    was: int
-    why: str
-    words: str
-    seconds: float | None = None
-    log_sd: float | None = None
-    parallelism: dict[str, Any] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return self._asdict()
-
-    @property
-    def sentence(self) -> str:
-        """Say it."""
-        if self.why in ("cold", "infeasible"):
-            return f"{self.stage} in {self.chunks} tasks, as its workflow says: {self.words}."
-        assert self.seconds is not None
-        assert self.parallelism is not None
-        law, runs = self.parallelism["law"], self.parallelism["runs"]
-        changed = "" if self.chunks == self.was else f" instead of {self.was}"
-        reason = f"to learn from, as {self.words}" if self.why == "probe" else self.words
-        return (
-            f"{self.stage} in {self.chunks} tasks{changed}: {reason}; {self.seconds:.1f} s by {runs} "
-            f"run{'s' if runs > 1 else ''}, {law['parallel']:.0%} of {law['single_s']:.1f} s divided."
-        )
 
 
 def parse_limits(value: Any) -> dict[str, int]:
@@ -114,7 +80,7 @@ class ChunkPlanner:
     objective: str
     deadline: bool
 
-    def plan(self, store: Store) -> list[StageChunks]:
+    def plan(self, store: Store) -> dict[str, StageChunks]:
         """Return the choice for each stage that has a limit.
 
         Raises
@@ -126,43 +92,30 @@ class ChunkPlanner:
         """
         stages = [self.workflow.stage(name) for name in self.limits]
         if not stages:
-            return []
+            return {}
         timings = self._timings(store, stages)
-        return [self._choose(stage, timings[stage.name]) for stage in stages]
+        return {stage.name: self._choose(stage, timings[stage.name]) for stage in stages}
 
     def _choose(self, stage: Stage, timings: Sequence[StageTiming]) -> StageChunks:
-        # Made before there are runs: a wrong objective must not come to light with the first of them.
-        goal = self._goal(stage, None)
+        from qosflow_airflow.learn.stage_chunks import choose_for_stage
+
         found = None
         if timings:
+            # Only here: it imports scipy.
             from qosflow_airflow.learn.parallelism_fit import fit_parallelism
 
             found = fit_parallelism(timings)
-        if found is None:
-            tier, nodes = self.configuration.tiers[stage.name], self.configuration.nodes
-            where = f"on {tier} and {nodes} node{'s' if nodes > 1 else ''}"
-            words = f"no finished run {where} tells yet how it divides"
-            return StageChunks(stage.name, stage.tasks, stage.tasks, "cold", words)
-        from qosflow_airflow.learn.chunk_choice import next_chunks
-
-        if self.deadline:
-            import numpy as np
-
-            own_s = float(found.estimate(np.array([float(stage.tasks)])).seconds[0])
-            goal = self._goal(stage, own_s * (1 + 1e-9))
-        chosen = next_chunks(found, self.limits[stage.name], goal)
-        return StageChunks(
-            stage.name,
-            chosen.chunks or stage.tasks,
+        tier, nodes = self.configuration.tiers[stage.name], self.configuration.nodes
+        return choose_for_stage(
+            found,
             stage.tasks,
-            chosen.why,
-            chosen.words,
-            chosen.seconds,
-            chosen.log_sd,
-            found.to_json(),
+            self.limits[stage.name],
+            self._goal(stage),
+            where=f"on {tier} and {nodes} node{'s' if nodes > 1 else ''}",
+            no_slower=self.deadline,
         )
 
-    def _goal(self, stage: Stage, deadline_s: float | None) -> ChunkGoal:
+    def _goal(self, stage: Stage) -> ChunkGoal:
         from qosflow_airflow.learn.chunk_choice import ChunkGoal
 
         node, most = self.catalog.node, max(stage.tasks, self.limits[stage.name])
@@ -170,7 +123,6 @@ class ChunkPlanner:
         at_once = node.slots or -(-most // self.configuration.nodes)
         return ChunkGoal(
             self.objective,  # type: ignore[arg-type]  # the goal refuses others
-            deadline_s,
             chunks_per_node=at_once,
             node_price_per_hour=node.price_per_hour or 0.0,
         )

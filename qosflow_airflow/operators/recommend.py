@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -15,7 +16,7 @@ from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.hooks import settings
 from qosflow_airflow.operators.answer_table import answer_text
 from qosflow_airflow.operators.boundary import fallback_folders, first_plan
-from qosflow_airflow.operators.chunks import OBJECTIVES, ChunkPlanner, StageChunks, parse_limits
+from qosflow_airflow.operators.chunks import OBJECTIVES, ChunkPlanner, parse_limits
 from qosflow_airflow.operators.link import QoSRecommendationLink
 from qosflow_airflow.operators.run_rows import (
     CATALOG,
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from qosflow_airflow.answers import LoadedModel
+    from qosflow_airflow.core.model import Model
     from qosflow_airflow.core.placement import Placement
     from qosflow_airflow.core.qos import QoSRequest
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
     from qosflow_airflow.core.space import Configuration
     from qosflow_airflow.core.workflow import Workflow
+    from qosflow_airflow.learn.stage_chunks import StageChunks
     from qosflow_airflow.store.base import RecommendationRecord, Store
 
 __all__ = ["QoSRecommendOperator", "QoSRecommendationLink"]
@@ -228,8 +231,8 @@ class QoSRecommendOperator(BaseOperator):
             try:
                 if summary["status"] in ("infeasible", "skipped"):
                     _stop(summary)
-                chunks = self._chunks(store, record, answer, loaded)
-                workflow = loaded.model.workflow.with_tasks({one.stage: one.chunks for one in chunks})
+                chunks = record.answer.get("chunks", {})
+                workflow = loaded.model.workflow.with_tasks(_numbers(chunks))
                 placement = self._place(record, answer, loaded, workflow)
                 self._log(summary, record, loaded, chunks)
                 plan = self._plan(answer, loaded, record, chunks)
@@ -246,7 +249,7 @@ class QoSRecommendOperator(BaseOperator):
             if self.fallback
             else temporary_folders(placement, loaded.model.catalog.home),
             "fallback": self.fallback,
-            **({"chunks": {one.stage: one.to_json() for one in chunks}} if chunks else {}),
+            **({"chunks": chunks} if chunks else {}),
         }
 
     def _answer(
@@ -267,6 +270,7 @@ class QoSRecommendOperator(BaseOperator):
             run_id=ti.run_id,
             task_id=ti.task_id,
             try_number=ti.try_number,
+            chunks=partial(self._chunks, store, request),
         )
 
     def _request(self) -> QoSRequest:
@@ -303,26 +307,22 @@ class QoSRecommendOperator(BaseOperator):
         return "infeasible" if status == "nearest" and record.answer["nearest"] is None else status
 
     def _chunks(
-        self,
-        store: Store,
-        record: RecommendationRecord,
-        answer: Recommendation | Infeasible,
-        loaded: LoadedModel,
-    ) -> list[StageChunks]:
+        self, store: Store, request: QoSRequest, model: Model, answer: Recommendation | Infeasible
+    ) -> dict[str, StageChunks]:
         """Return in how many tasks each stage is done that may be divided otherwise."""
-        limits = parse_limits(self.max_chunks)
-        if not limits:
-            return []
+        limits, configuration = parse_limits(self.max_chunks), _any_configuration(answer)
+        if configuration is None:
+            return {}
         if self.rows == "task":
             limits = {stage: min(most, settings.max_map_length()) for stage, most in limits.items()}
         asked = None if self.chunk_objective in (None, "", "None") else str(self.chunk_objective)
         planner = ChunkPlanner(
-            loaded.model.workflow,
-            loaded.model.catalog,
-            _configuration(answer),
+            model.workflow,
+            model.catalog,
+            configuration,
             limits,
-            asked or OBJECTIVES[record.request["objective"]],
-            deadline=record.request["deadline_s"] is not None,
+            asked or OBJECTIVES[request.objective],
+            deadline=request.deadline_s is not None,
         )
         return planner.plan(store)
 
@@ -349,7 +349,7 @@ class QoSRecommendOperator(BaseOperator):
         answer: Recommendation | Infeasible,
         loaded: LoadedModel,
         record: RecommendationRecord,
-        chunks: Sequence[StageChunks],
+        chunks: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Return what the first task of each stage needs to know of this plan."""
         plan = first_plan(
@@ -359,7 +359,7 @@ class QoSRecommendOperator(BaseOperator):
             plan["fallback"] = {
                 "initial_data": None if self.initial_data is None else str(self.initial_data),
                 "on_infeasible": self.on_infeasible,
-                "chunks": {one.stage: one.chunks for one in chunks},
+                "chunks": _numbers(chunks),
                 "qosflow_conn_id": self.qosflow_conn_id,
             }
         return plan
@@ -387,7 +387,7 @@ class QoSRecommendOperator(BaseOperator):
         summary: Mapping[str, Any],
         record: RecommendationRecord,
         loaded: LoadedModel,
-        chunks: Sequence[StageChunks],
+        chunks: Mapping[str, Any],
     ) -> None:
         tasks = {stage.name: stage.tasks for stage in loaded.model.workflow.stages}
         if summary["status"] == "nearest":
@@ -403,16 +403,27 @@ class QoSRecommendOperator(BaseOperator):
             record.workflow,
             answer_text(record.answer, described(record), tasks),
         )
-        for one in chunks:
-            self.log.log(logging.WARNING if one.why == "infeasible" else logging.INFO, "%s", one.sentence)
+        if chunks:
+            from qosflow_airflow.learn.stage_chunks import StageChunks
+        for stage, one in chunks.items():
+            level = logging.WARNING if one["why"] == "infeasible" else logging.INFO
+            self.log.log(level, "%s", StageChunks.from_json(one).sentence(stage))
+
+
+def _any_configuration(answer: Recommendation | Infeasible) -> Configuration | None:
+    from qosflow_airflow.core.recommend import Infeasible
+
+    return answer.nearest if isinstance(answer, Infeasible) else answer.configuration
 
 
 def _configuration(answer: Recommendation | Infeasible) -> Configuration:
-    from qosflow_airflow.core.recommend import Infeasible
-
-    configuration = answer.nearest if isinstance(answer, Infeasible) else answer.configuration
+    configuration = _any_configuration(answer)
     assert configuration is not None  # an answer without one has stopped the task
     return configuration
+
+
+def _numbers(chunks: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    return {stage: one["chunks"] for stage, one in chunks.items()}
 
 
 def _stop(summary: Mapping[str, Any]) -> NoReturn:

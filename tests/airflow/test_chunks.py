@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from qosflow_airflow.answers import replay
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.learn.amdahl import AmdahlLaw
 from qosflow_airflow.operators.boundary import _workflow
@@ -101,6 +102,7 @@ def test_runs_tell_how_many_tasks_are_best(
     assert law["parallel"] == pytest.approx(0.95, abs=0.05)
     assert law["startup_s"] == pytest.approx(2.0)
     assert "split in 8 tasks instead of 3: least published" in capsys.readouterr().out
+    assert store.recommendation(summary["recommendation_id"]).answer["chunks"] == summary["chunks"]
     json.dumps(summary, allow_nan=False)
 
 
@@ -158,6 +160,22 @@ def test_a_run_that_is_planned_again_keeps_its_numbers(
     plan = ti.xcom["rows"]["_plan"]
     workflow = _workflow(plan, load_model(store, "two"))
     assert workflow.stage("split").tasks == summary["tasks"]["split"] != 3
+
+
+@pytest.mark.parametrize("finished", [0, 1, 4])
+def test_a_kept_choice_is_made_again_from_what_was_kept(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion, finished: int
+) -> None:
+    asked = {"max_chunks": {"split": 8}, "deadline_s": 100}
+    for _ in range(finished):
+        finish(store, recommend(ti, **asked))
+    summary = recommend(ti, **asked)
+    finish(store, recommend(ti, **asked))
+    record, again = replay(store, summary["recommendation_id"])
+    assert record.answer["chunks"]["split"]["why"] == (
+        "probe" if finished == 1 else "cold" if not finished else "best"
+    )
+    assert json.loads(json.dumps(again)) == record.answer
 
 
 @pytest.mark.parametrize(
