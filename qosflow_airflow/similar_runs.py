@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from qosflow_airflow.core.model import Model
-from qosflow_airflow.exceptions import NotFoundError
+from qosflow_airflow.exceptions import NotFoundError, QoSFlowError
 from qosflow_airflow.learn.case_correction import Citation, cite
 from qosflow_airflow.learn.case_features import run_features
 from qosflow_airflow.learn.cases import CaseBase, CaseSettings, run_case
@@ -70,6 +70,30 @@ def similar_runs(
     return cite(base, run_features(asked), asked.platform, calibrated_runs=calibrated_runs)
 
 
+def citing(
+    store: Store, model: Model, answer: Mapping[str, Any], calibrated_runs: int = 0
+) -> dict[str, Any] | None:
+    """Return what ``cases`` of an answer holds, plain JSON; ``None`` where nothing similar has run.
+
+    ``makespan_s`` is the makespan corrected by similar runs, ``None`` where they are only cited.
+    """
+    described = answer if "configuration" in answer else answer.get("nearest")
+    if not described:
+        return None
+    citation = similar_runs(store, model, described["configuration"], calibrated_runs)
+    if not citation.neighbourhood.found:
+        return None
+    corrected_s = described["makespan_s"] * citation.factor if citation.used else None
+    return {**citation.to_json(), "makespan_s": corrected_s}
+
+
+def with_cases(answer: Mapping[str, Any], cases: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return an answer that cites ``cases``, in its explanation too; the same one without any."""
+    if cases is None:
+        return dict(answer)
+    return {**answer, "cases": dict(cases), "explanation": f"{answer['explanation']} {cases['words']}"}
+
+
 def modelled_run(
     model: Model, run: str, nodes: int, tiers: Mapping[str, str], took: FinishedRun | None = None
 ) -> ModelledRun:
@@ -110,5 +134,9 @@ def _newest_model(store: Store, workflow: str) -> Model | None:
         version = store.newest_model(workflow)
     except NotFoundError:
         return None
-    # Regions do not matter here, and are the larger part.
-    return Model.from_json(json.loads(store.model_part(version.model_id, "model")))
+    content = store.model_part(version.model_id, "model")
+    try:
+        # Regions do not matter here, and are the larger part.
+        return Model.from_json(json.loads(content))
+    except (QoSFlowError, AttributeError, KeyError, TypeError, ValueError):
+        return None  # another workflow's model, which an older version may have written, is no reason to fail
