@@ -9,7 +9,7 @@ from typing import Any
 
 from qosflow_airflow.cli.ablation import add_ablation, is_ablation, print_ablation
 from qosflow_airflow.cli.exit_codes import OK
-from qosflow_airflow.cli.sources import add_model, open_model, open_report_card
+from qosflow_airflow.cli.sources import add_model, open_lesson, open_model, open_report_card
 from qosflow_airflow.cli.text import as_json, card_line, figure, progress, table
 
 HEADING = ("nodes", "ordering", "concordance", "published", "first choice", "regret", "ratio", "tied")
@@ -45,7 +45,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     if options.plot is not None:
         check_drawable(options.plot)
-    found = {**evaluate_model(open_model(options)), "report_card": open_report_card(options)}
+    found = {
+        **evaluate_model(open_model(options)),
+        "report_card": open_report_card(options),
+        "calibration": open_lesson(options),
+    }
     print(as_json(found) if options.format == "json" else evaluation_text(found))
     if options.plot is not None:
         from qosflow_airflow.figures.evaluation import draw_evaluation
@@ -62,6 +66,8 @@ def evaluation_text(found: Mapping[str, Any]) -> str:
     lines = [line for nodes, scale in scales.items() for line in _about(nodes, scale)]
     card = found.get("report_card")
     lines += [f"Held against runs: {card_line(card)}."] if card else []
+    if lesson := found.get("calibration"):
+        lines += [*lesson["words"], f"Drift: {lesson['drift']['state']} ({lesson['drift']['words']})."]
     return "\n".join([table([HEADING, *rows]), "", *lines, "", NOTE])
 
 

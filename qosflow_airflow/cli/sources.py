@@ -62,6 +62,18 @@ def open_report_card(options: argparse.Namespace) -> Mapping[str, Any] | None:
     return cards[0].report if cards else None
 
 
+def open_lesson(options: argparse.Namespace) -> Mapping[str, Any] | None:
+    """Return what finished runs teach about the model that the command names; of a folder there are none."""
+    if options.model is not None:
+        return None
+    from qosflow_airflow.answers import load_model
+    from qosflow_airflow.learned import lesson_for
+
+    with open_store(options) as store:
+        loaded = load_model(store, options.workflow)
+        return lesson_for(store, loaded.version, loaded.model).to_json()
+
+
 @contextmanager
 def open_store(options: argparse.Namespace) -> Iterator[Store]:
     """Open the database that the command or the environment names, and close it afterwards."""

@@ -28,6 +28,7 @@ def summarise(record: RecommendationRecord, status: Status) -> dict[str, Any]:
         "makespan_s": found.get("makespan_s"),
         "run_s": found.get("run_s"),
         "explanation": record.answer["explanation"],
+        "learned": record.answer.get("calibration", {}).get("words", []),
         "critical_stages": found.get("critical_stages", []),
         "flexible_stages": found.get("flexible_stages", []),
         "region": found.get("region"),

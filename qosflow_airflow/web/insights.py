@@ -113,6 +113,7 @@ class ModelLine:
     scales: str
     configurations: str
     when: str
+    learned: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,10 @@ class Overview:
 
 def overview(models: Sequence[ModelVersion], records: Sequence[RecommendationRecord]) -> Overview:
     """Return what the first page shows."""
-    return Overview(tuple(map(_model_line, models)), tuple(map(_recommendation_line, records)))
+    # Records come newest first: the first one of a model tells what was last known of it.
+    learned = {record.model_id: record.answer.get("calibration") for record in reversed(records)}
+    lines = (_model_line(model, learned.get(model.model_id)) for model in models)
+    return Overview(tuple(lines), tuple(map(_recommendation_line, records)))
 
 
 def recommendation_view(
@@ -145,7 +149,7 @@ def recommendation_view(
         when=_moment(record.created_at),
         task=_task(record),
         explanation=str(record.answer.get("explanation", "")),
-        makespan=seconds(found.get("makespan_s")),
+        makespan=_makespan(found, record.answer),
         nodes=_text(configuration.get("nodes")),
         region=_text((found.get("region") or {}).get("rule")),
         request=tuple(_asked(record.request)),
@@ -172,6 +176,12 @@ def _configured(record: RecommendationRecord) -> Mapping[str, Any]:
     if record.status == "feasible":
         return record.answer
     return record.answer.get("nearest") or {}
+
+
+def _makespan(found: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """Return the makespan, and the whole run where it is known to take longer."""
+    said = seconds(found.get("makespan_s"))
+    return f"{said}, {seconds(found.get('run_s'))} in all" if answer.get("overhead_s") else said
 
 
 def _stage_lines(found: Mapping[str, Any], workflow: Workflow) -> list[StageLine]:
@@ -259,7 +269,19 @@ def _recommendation_line(record: RecommendationRecord) -> RecommendationLine:
     )
 
 
-def _model_line(model: ModelVersion) -> ModelLine:
+def learned_in_words(calibration: Mapping[str, Any] | None) -> str:
+    """Say of how many runs a model is corrected by, and whether it still holds.
+
+    >>> learned_in_words({"runs": 3, "drift": {"state": "ok", "words": "no drift"}})
+    '3 runs; ok: no drift'
+    """
+    if not calibration or not calibration["runs"]:
+        return NOTHING
+    drift, runs = calibration["drift"], calibration["runs"]
+    return f"{runs} run{'' if runs == 1 else 's'}; {drift['state']}: {drift['words']}"
+
+
+def _model_line(model: ModelVersion, calibration: Mapping[str, Any] | None) -> ModelLine:
     configurations = (model.summary.get("configurations") or {}).values()
     return ModelLine(
         model.workflow,
@@ -268,6 +290,7 @@ def _model_line(model: ModelVersion) -> ModelLine:
         _text(model.summary.get("scales")),
         f"{sum(configurations):,}" if configurations else NOTHING,
         _moment(model.created_at),
+        learned_in_words(calibration),
     )
 
 

@@ -44,6 +44,22 @@ def test_a_missed_deadline_is_said() -> None:
     assert "was not met" in demo.describe(RECOMMENDATION, {**COMPARISON, "met_deadline": False}, [])
 
 
+def test_what_was_learnt_is_shown_with_its_reason_and_what_was_not_too() -> None:
+    second = ({**RECOMMENDATION, "learned": ["Corrected by 1 run."]}, {**COMPARISON, "predicted_s": 9.0})
+    text = demo.describe_learning((RECOMMENDATION, COMPARISON), second)
+    rows = [line.split() for line in text.splitlines()]
+    assert ["first", "8.00", "9.25", "-14%"] in rows
+    assert ["second", "9.00", "9.25", "-3%"] in rows
+    assert "prediction is closer" in text
+    assert "Corrected by 1 run." in text
+    assert "NOT closer" in demo.describe_learning(second, ({**RECOMMENDATION, "learned": []}, COMPARISON))
+
+
+def test_the_deadline_leaves_room_for_airflow_while_no_run_tells_its_part() -> None:
+    assert demo.deadline_for({"run_s": 10.0, "overhead_s": 0.0}) == 35
+    assert demo.deadline_for({"run_s": 20.0, "overhead_s": 10.0}) == 30
+
+
 def test_the_memory_tier_is_ours_per_state_folder_and_goes_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,18 @@ def test_whoever_logged_in_sees_models_and_recommendations(
     assert "complete" in page.text
 
 
+def test_what_runs_have_taught_is_shown_with_the_model_and_in_the_answer(
+    client: Client, store: KeptStore, recommendation: RecommendationRecord
+) -> None:
+    stages = {stage: {"measured_s": 2.0} for stage in ("split", "merge")}
+    store.add_outcome(recommendation.recommendation_id, {"measured_s": 9.0, "stages": stages})
+    second = ask(store, "two", deadline_s=20)
+    assert "1 run; unknown: too few runs to tell a drift" in Page(client("viewer").get("/").text).text
+    page = Page(client("viewer").get(f"/recommendations/{second.recommendation_id}").text)
+    assert "Corrected by 1 run: split on ram takes 1.3 times its estimate" in page.text
+    assert f"{second.answer['makespan_s']:.2f} s, {second.answer['run_s']:.2f} s in all" in page.text
+
+
 def test_an_empty_store_says_how_it_is_filled(client: Client) -> None:
     text = Page(client("viewer").get("/").text).text
     assert "qosflow_pipeline" in text
