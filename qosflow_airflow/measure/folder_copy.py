@@ -6,12 +6,15 @@ import filecmp
 import os
 import re
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from qosflow_airflow.measure.scratch import process_runs
 
 Verify = Literal["content", "size"]
 
@@ -30,7 +33,8 @@ def copy_folder(
     """Make ``destination`` hold the files of ``source``, or those whose name matches one of ``patterns``.
 
     The files go to a temporary folder beside the destination, are synced and compared with the source, and
-    appear under the destination's name all at once. A destination that is complete is left as it is.
+    appear under the destination's name all at once. A destination that is complete is left as it is. What a
+    try that was killed on this host has left behind is removed.
     ``copy_s`` counts until the files are on the storage, without the comparison.
 
     Raises
@@ -49,7 +53,10 @@ def copy_folder(
     if _is_copy(source, destination, names, verify):
         return Copied(len(names), size, None)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}.part")
+    _remove_leftovers(destination)
+    # Whose it is, so that a later try knows whether it is still at work.
+    own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+    temporary = destination.with_name(f".{destination.name}.{own}.part")
     try:
         started = time.perf_counter()
         _copy_files(source, temporary, names)
@@ -108,6 +115,16 @@ def _is_copy(source: Path, target: Path, names: Sequence[str], verify: Verify) -
         return same_size
     filecmp.clear_cache()
     return all(filecmp.cmp(source / name, target / name, shallow=False) for name in names)
+
+
+def _remove_leftovers(destination: Path) -> None:
+    pattern = re.compile(
+        rf"\.{re.escape(destination.name)}\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]+\.(part|old)"
+    )
+    for path in destination.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match and not process_runs(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _put_in_place(temporary: Path, destination: Path) -> None:
