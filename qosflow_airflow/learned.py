@@ -19,8 +19,26 @@ from qosflow_airflow.store.finished_runs import RunRecord, StageRun
 def lesson_for(store: Store, version: ModelVersion, model: Model) -> Lesson:
     """Return what the newest runs of a model's workflow teach about it."""
     records = store.runs(version.workflow, limit=WINDOW_RUNS)
-    runs = [finished_run(record) for record in reversed(records) if record.configuration is not None]
+    told = [record for record in reversed(records) if record.configuration is not None]
+    runs = [_in_own_numbers(finished_run(record), record, model) for record in told]
     return learn(model, runs, version.created_at.timestamp())
+
+
+def _in_own_numbers(run: FinishedRun, record: RunRecord, model: Model) -> FinishedRun:
+    """Return a run without the stages that were done in another number of tasks than the model estimated."""
+    if not run.stage_s:
+        return run
+    planned = {stage.name: stage.tasks for stage in model.workflow.stages}
+    numbers = {stage: found.get("tasks") for stage, found in (record.outcome or {}).get("stages", {}).items()}
+    numbers |= {stage.stage: stage.count for stage in record.stages}
+    other = {
+        stage: numbers[stage]
+        for stage in run.stage_s
+        if numbers.get(stage) is not None and numbers[stage] != planned.get(stage, numbers[stage])
+    }
+    said = tuple(f"{stage} ran in {count} tasks, not {planned[stage]}" for stage, count in other.items())
+    kept = {stage: seconds for stage, seconds in run.stage_s.items() if stage not in other}
+    return run._replace(stage_s=kept, left_out=(*run.left_out, *said))
 
 
 def finished_run(record: RunRecord) -> FinishedRun:

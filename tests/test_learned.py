@@ -105,6 +105,24 @@ def test_a_stage_of_which_tasks_are_missing_does_not_teach(store: Store) -> None
     assert set(factors(store)) == {("merge", "ram")}
 
 
+@pytest.mark.parametrize("tell", ["outcome", "observations"])
+def test_a_stage_in_another_number_of_tasks_is_not_held_against_the_estimate(store: Store, tell: str) -> None:
+    identifier = recommended(store)
+    if tell == "outcome":
+        told = outcome(1.5)
+        told["stages"]["split"]["tasks"], told["stages"]["merge"]["tasks"] = 6, 1
+        store.add_outcome(identifier, told)
+    else:
+        merge = [one for one in observed(identifier, 1.5) if one.stage == "merge"]
+        values = {"try_number": 1, "state": "success", "count": 6, "start_s": 10.0, "end_s": 13.0}
+        split = [Observation(identifier, "split", index, **values) for index in range(6)]
+        store.add_observations([*merge, *split])
+    assert set(factors(store)) == {("merge", "ram")}
+    loaded = load_model(store, "two")
+    lesson = lesson_for(store, loaded.version, loaded.model)
+    assert lesson.left_out == {identifier: "split ran in 6 tasks, not 3"}
+
+
 def test_a_clock_that_runs_backwards_is_said_and_teaches_nothing(store: Store) -> None:
     identifier = recommended(store)
     store.add_observations(observed(identifier, -3.0))
