@@ -20,10 +20,10 @@ from qosflow_airflow.learn.modelled_run import ModelledRun
 from qosflow_airflow.learned import finished_run
 from qosflow_airflow.store.base import Store
 
-MAX_WORKFLOWS = 20
-"""So many workflows are looked at, by name, besides the one that is asked for."""
-MAX_RUNS = 50
-"""So many of the newest runs of each."""
+MAX_WORKFLOWS = 10
+"""So many workflows are looked at for an answer, by name, besides the one that is asked for."""
+MAX_RUNS = 20
+"""So many of the newest runs of each: an answer must not wait for them."""
 
 
 class KnownRuns(NamedTuple):
@@ -33,12 +33,17 @@ class KnownRuns(NamedTuple):
     left_out: Mapping[str, str]
 
 
-def known_runs(store: Store, workflow: str, limit: int = MAX_RUNS) -> KnownRuns:
-    """Return the finished runs of a workflow and of others, each held against its newest model."""
+def known_runs(
+    store: Store, workflow: str, limit: int = MAX_RUNS, workflows: int = MAX_WORKFLOWS
+) -> KnownRuns:
+    """Return the ``limit`` newest finished runs of a workflow and of as many others as ``workflows``.
+
+    Each is held against the newest model of its workflow.
+    """
     others = [one.name for one in store.list_workflows() if one.name != workflow]
     dated: list[tuple[float, ModelledRun]] = []
     left_out: dict[str, str] = {}
-    for name in [workflow, *others[:MAX_WORKFLOWS]]:
+    for name in [workflow, *others[:workflows]]:
         records = [one for one in store.runs(name, limit=limit) if one.configuration is not None]
         model = _newest_model(store, name) if records else None
         if model is None:

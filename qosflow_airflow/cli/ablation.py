@@ -12,7 +12,6 @@ from qosflow_airflow.cli.text import as_json, table
 from qosflow_airflow.exceptions import RequestError
 
 GENERATED_RUNS, GENERATED_SEED = 400, 4
-MAX_RUNS = 1000
 HEADING = ("runs of", "layer", "runs", "median error", "mean error", "with interval", "coverage", "width")
 
 
@@ -71,10 +70,11 @@ def generated(runs: int = GENERATED_RUNS, seed: int = GENERATED_SEED) -> dict[st
 def _stored(options: argparse.Namespace) -> dict[str, Any]:
     from qosflow_airflow.learn.ablation import ablation, foretell
     from qosflow_airflow.similar_runs import known_runs
+    from qosflow_airflow.store.base import MAX_ROWS
 
     with open_store(options) as store:
         store.workflow(options.workflow)
-        known = known_runs(store, options.workflow, MAX_RUNS)
+        known = known_runs(store, options.workflow, MAX_ROWS, MAX_ROWS)
     foretold = foretell(known.runs)
     own = [one for one in foretold if one.workflow == options.workflow]
     return {
