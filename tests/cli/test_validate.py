@@ -52,7 +52,11 @@ def arguments(output: Path, tiers: dict[str, Path], workload: Path, *more: str) 
 
 
 def test_a_model_is_held_against_runs_it_has_not_seen(
-    tmp_path: Path, tiers: dict[str, Path], workload: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tiers: dict[str, Path],
+    workload: Path,
+    database_url: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "validation"
     # No time for more than two configurations, each once.
@@ -72,6 +76,16 @@ def test_a_model_is_held_against_runs_it_has_not_seen(
     assert json.loads(capsys.readouterr().out) == card
 
     assert main(["evaluate", "--model", str(output / "model")]) == OK
+    assert "2 runs of 2 configurations" in capsys.readouterr().out
+
+    database = ["--database-url", database_url]
+    assert main(["db", "upgrade", *database]) == OK
+    assert main(["validate", "--output", str(output), "--again", "--store", *database]) == OK
+    capsys.readouterr()
+    assert main(["models", "--format", "json", *database]) == OK
+    (model,) = json.loads(capsys.readouterr().out)
+    assert model["report_card"] == card
+    assert main(["models", *database]) == OK
     assert "2 runs of 2 configurations" in capsys.readouterr().out
 
 
