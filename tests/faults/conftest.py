@@ -26,7 +26,7 @@ from qosflow_airflow.operators.copy import LocalCopies
 from qosflow_airflow.operators.recommend import QoSRecommendOperator
 from qosflow_airflow.operators.stage import stage_group
 
-with DAG("faults", schedule=None, default_args={{"retries": 0}}) as dag:
+with DAG("faults", schedule=None, default_args={{"retries": {retries}, "retry_delay": 0.1}}) as dag:
     recommend = QoSRecommendOperator(
         task_id="recommend", workflow="two", max_nodes=1, probe_timeout_s=2, {asked}
     )
@@ -95,12 +95,14 @@ RunWithFault = Callable[..., Any]
 def run_with_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, airflow_database: None) -> RunWithFault:
     """Run the workflow; the Python program ``fault`` runs between its two stages."""
 
-    def run(fault: str = "", asked: str = "fallback=True", task: str = TASK + RECORD) -> Any:
+    def run(
+        fault: str = "", asked: str = "fallback=True", task: str = TASK + RECORD, retries: int = 0
+    ) -> Any:
         (tmp_path / "fault.py").write_text(fault)
         (tmp_path / "task.py").write_text(task)
         command = f"{sys.executable} {tmp_path / 'task.py'}"
         text = DAG_FILE.format(
-            asked=asked, command=command, fault=f"{sys.executable} {tmp_path / 'fault.py'}"
+            asked=asked, retries=retries, command=command, fault=f"{sys.executable} {tmp_path / 'fault.py'}"
         )
         return run_file(text, tmp_path / "dags", "faults", monkeypatch)
 
