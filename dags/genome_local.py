@@ -70,6 +70,13 @@ with DAG(
             title="Nodes at most",
             description_md="Leave empty for as many as the model knows.",
         ),
+        "max_chunks": Param(
+            None,
+            type=["null", "object"],
+            title="Tasks at most",
+            description_md='Per stage, as `{"individuals": 20}`: finished runs tell how many. Leave empty to '
+            "keep the workflow's numbers.",
+        ),
     },
 ) as dag:
     recommend = QoSRecommendOperator(
@@ -77,6 +84,7 @@ with DAG(
         workflow="genome",
         deadline_s="{{ params.deadline_s }}",
         max_nodes="{{ params.max_nodes }}",
+        max_chunks="{{ params.max_chunks }}",
     )
     compare = QoSCompareOperator(task_id="compare", recommendation=recommend.output, trigger_rule="all_done")
     groups = {}
