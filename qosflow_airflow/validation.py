@@ -119,6 +119,17 @@ def score_again(output: Path, progress: Progress = lambda _: None) -> Validation
     return _scored(output, _build(output, progress), about, runs)
 
 
+def validation_runs(output: Path) -> tuple[Model, list[MeasuredRun]]:
+    """Return the model and the runs, in the order in which they were made, of an earlier validation.
+
+    Raises
+    ------
+    BundleError
+        When the folder holds none.
+    """
+    return read_model_folder(output / MODEL), _read_runs(output / RUNS)[1]
+
+
 def _scored(output: Path, model: Model, about: Mapping[str, Any], runs: Sequence[MeasuredRun]) -> Validation:
     makespans = model.makespans(NODES)
     configurations = validated(makespans, runs)

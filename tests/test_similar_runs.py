@@ -146,6 +146,8 @@ def test_layers_are_judged_on_the_runs_of_a_store(store: Store, monkeypatch: pyt
     ("given", "said"),
     [
         (["--generated"], "Add --ablation"),
+        (["--validation", "x"], "Add --ablation"),
+        (["--ablation", "--validation", "nowhere"], "nowhere"),
         (["--ablation", "--model", "x"], "Give --workflow"),
         (["--ablation", "--generated", "--plot", "x.svg"], "no plot"),
     ],

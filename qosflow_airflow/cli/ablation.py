@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from qosflow_airflow.cli.exit_codes import OK
@@ -23,6 +24,12 @@ def add_ablation(parser: argparse.ArgumentParser, source: argparse._MutuallyExcl
         help="errors and intervals of each layer of a prediction, on finished runs of --workflow",
     )
     source.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="with --ablation: on the runs that `qosflow validate --output DIR` made",
+    )
+    source.add_argument(
         "--generated", action="store_true", help="with --ablation: on runs that are made up, for comparison"
     )
 
@@ -35,12 +42,12 @@ def is_ablation(options: argparse.Namespace) -> bool:
     RequestError
         When the options do not go together.
     """
-    if options.generated and not options.ablation:
-        raise RequestError("made-up runs have no model to evaluate", cure="Add --ablation.")
+    if (options.generated or options.validation is not None) and not options.ablation:
+        raise RequestError("there are runs and no model to evaluate", cure="Add --ablation.")
     if options.ablation and options.model is not None:
         raise RequestError(
             "a folder holds no finished runs",
-            cure="Give --workflow, whose runs the database holds, or --generated.",
+            cure="Give --workflow, whose runs the database holds, --validation or --generated.",
         )
     if options.ablation and options.plot is not None:
         raise RequestError("the table of layers has no plot", cure="Leave out --plot.")
@@ -49,7 +56,10 @@ def is_ablation(options: argparse.Namespace) -> bool:
 
 def print_ablation(options: argparse.Namespace) -> int:
     """Print the table."""
-    found = generated() if options.generated else _stored(options)
+    if options.generated:
+        found = generated()
+    else:
+        found = _stored(options) if options.validation is None else _validated(options.validation)
     print(as_json(found) if options.format == "json" else "\n".join(ablation_lines(found)))
     return OK
 
@@ -65,6 +75,30 @@ def generated(runs: int = GENERATED_RUNS, seed: int = GENERATED_SEED) -> dict[st
         "left_out": {},
         **ablation(foretell(generated_runs(runs, seed, arriving=True))),
     }
+
+
+def _validated(folder: Path) -> dict[str, Any]:
+    """Return the table of the runs of a validation, which are of one workflow on one machine."""
+    from qosflow_airflow.learn.ablation import ablation, foretell
+    from qosflow_airflow.learn.modelled_run import ModelledRun
+    from qosflow_airflow.validation import NODES, validation_runs
+
+    model, runs = validation_runs(folder)
+    foretold = foretell(
+        ModelledRun(
+            run=f"run{at}",
+            workflow=model.workflow.name,
+            platform="+".join(model.catalog.names),
+            makespans=model.makespans(NODES),
+            layout=run.layout,
+            observed_s=run.makespan_s,
+            stage_s={
+                stage: parts.read_s + parts.compute_s + parts.write_s for stage, parts in run.stages.items()
+            },
+        )
+        for at, run in enumerate(runs, start=1)
+    )
+    return {"source": f"the runs of {model.workflow.name} in {folder}", "left_out": {}, **ablation(foretold)}
 
 
 def _stored(options: argparse.Namespace) -> dict[str, Any]:
