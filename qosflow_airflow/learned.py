@@ -74,7 +74,15 @@ def _finished_run(record: RunRecord) -> FinishedRun:
         {stage: _copies_s(found) for stage, found in of_outcome.items()},
         None if measured_s is None else float(measured_s),
         tuple(reasons),
+        _moved_bytes(record.stages),
     )
+
+
+def _moved_bytes(stages: tuple[StageRun, ...]) -> float | None:
+    """Return what all tasks read and wrote, ``None`` where it is not known of every stage."""
+    moved = [(stage.read_bytes, stage.write_bytes) for stage in stages if not stage.others]
+    known = [read + write for read, write in moved if read is not None and write is not None]
+    return float(sum(known)) if known and len(known) == len(stages) else None
 
 
 def _observed_s(stages: tuple[StageRun, ...], reasons: list[str]) -> dict[str, float]:

@@ -68,12 +68,13 @@ def parse_request(options: argparse.Namespace) -> QoSRequest:
 
 def _recommend(options: argparse.Namespace) -> int:
     """Print the best configuration that meets the request, or what stands in the way of one."""
-    answer = _answer(options)
+    answer = answer_of(options)
     print(as_json(answer) if options.format == "json" else answer_text(answer))
     return OK if answer["status"] == "feasible" else INFEASIBLE
 
 
-def _answer(options: argparse.Namespace) -> Mapping[str, Any]:
+def answer_of(options: argparse.Namespace) -> Mapping[str, Any]:
+    """Return the answer of the model that the command names; of a database, with what runs teach."""
     request = parse_request(options)
     if options.model is not None:
         from qosflow_airflow.core.recommend import recommend

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qosflow_airflow.cli.ask import add_request, parse_request
+from qosflow_airflow.cli.ask import add_request, answer_of, parse_request
 from qosflow_airflow.cli.exit_codes import INFEASIBLE, OK
-from qosflow_airflow.cli.sources import add_model, open_model, open_store
+from qosflow_airflow.cli.sources import add_model, open_lesson, open_model, open_store
 from qosflow_airflow.cli.text import as_json, table
 from qosflow_airflow.exceptions import RequestError
 
@@ -56,14 +56,14 @@ def _found(options: argparse.Namespace) -> Found:
             raise RequestError("a recommendation and a configuration", cure="Leave one of the two out.")
         with open_store(options) as store:
             return store.recommendation(options.recommendation).answer
-    model = open_model(options)
-    if options.configuration:
-        from qosflow_airflow.core.examine import examine, parse_configuration
+    if not options.configuration:
+        return answer_of(options)
+    from qosflow_airflow.core.examine import examine, parse_configuration
+    from qosflow_airflow.learn.lessons import Lesson
 
-        return examine(model, parse_configuration(model, options.configuration))
-    from qosflow_airflow.core.recommend import recommend
-
-    return recommend(model, request).answer
+    lesson = open_lesson(options)
+    model = open_model(options) if lesson is None else Lesson.from_json(lesson).applied(open_model(options))
+    return examine(model, parse_configuration(model, options.configuration))
 
 
 def explanation_lines(found: Found) -> Iterator[str]:

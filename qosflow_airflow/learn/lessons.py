@@ -24,6 +24,7 @@ from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.learn.calibration import OUTLIER_FACTOR, Calibration, Residual, calibrate
 from qosflow_airflow.learn.drift import Drift, DriftState, detect_drift
+from qosflow_airflow.learn.drift_causes import likely_cause
 
 SAID = 0.05
 """Corrections of less than this are not worth a word."""
@@ -36,6 +37,7 @@ class FinishedRun(NamedTuple):
     ``stage_s`` is the wall clock of each stage whose tasks all succeeded by themselves at the first try; NaN
     where it cannot be. ``copies_s`` are the seconds of the copies before and after a stage. ``measured_s`` is
     from the first start to the last end. ``at_s`` is when the run was recommended, seconds since the epoch.
+    ``moved_bytes`` is what its tasks read and wrote.
     ``left_out`` says why something of it, or all of it, does not teach.
     """
 
@@ -47,16 +49,22 @@ class FinishedRun(NamedTuple):
     copies_s: Mapping[str, tuple[float, float]] = {}
     measured_s: float | None = None
     left_out: tuple[str, ...] = ()
+    moved_bytes: float | None = None
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What runs teach. ``left_out`` maps runs that do not teach, or not all they could, to the reason."""
+    """What runs teach.
+
+    ``left_out`` maps runs that do not teach, or not all they could, to the reason. ``cause`` is what a drift
+    may come from, empty where nothing tells.
+    """
 
     calibration: Calibration = field(default_factory=Calibration)
     overhead_s: float = 0.0
     drift: Drift = field(default_factory=lambda: Drift(DriftState.UNKNOWN))
     left_out: Mapping[str, str] = field(default_factory=dict)
+    cause: str = ""
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
@@ -96,7 +104,8 @@ class Lesson:
             stale = self.drift.state == DriftState.STALE
             holds = "The model no longer holds" if stale else "The model may no longer hold"
             cure = "; intervals are wider until it is built again" if stale else ""
-            said.append(f"{holds}: {self.drift.words}{cure}.")
+            cause = f"; {self.cause}" if self.cause else ""
+            said.append(f"{holds}: {self.drift.words}{cause}{cure}.")
         if self.left_out:
             run, reason = next(iter(self.left_out.items()))
             more = len(self.left_out) - 1
@@ -114,6 +123,7 @@ class Lesson:
                 "shift": self.drift.shift,
                 "since": self.drift.since,
                 "words": self.drift.words,
+                "cause": self.cause,
             },
             "left_out": dict(self.left_out),
             "words": self.words,
@@ -128,6 +138,7 @@ class Lesson:
             value["overhead_s"],
             Drift(DriftState(drift["state"]), drift["shift"], drift["since"]),
             dict(value["left_out"]),
+            drift.get("cause", ""),
         )
 
 
@@ -161,7 +172,11 @@ def learn(model: Model, runs: Sequence[FinishedRun], model_at_s: float = -math.i
         _note(left_out, run, f"a time that is not there, or more than {OUTLIER_FACTOR:.0f} times off")
     whole = _series_runs(taught, calibration)
     waits = [wait for run in whole if (wait := waiting_s(model.workflow, run)) is not None]
-    return Lesson(calibration, float(np.median(waits)) if waits else 0.0, drift, left_out)
+    cause = ""
+    if drift.since is not None:
+        told = ([seen[run.run] for run in whole], [run.moved_bytes for run in whole])
+        cause = likely_cause(*told, drift.since, drift.shift)
+    return Lesson(calibration, float(np.median(waits)) if waits else 0.0, drift, left_out, cause)
 
 
 def waiting_s(workflow: Workflow, run: FinishedRun) -> float | None:

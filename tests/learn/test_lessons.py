@@ -121,6 +121,37 @@ def test_an_old_model_that_no_longer_holds_is_said_and_widens_intervals_only() -
     assert before is MODEL.scales[0].times
 
 
+def on_two_tiers(at: int, disk: float, ram: float, moved: float | None) -> FinishedRun:
+    """``split`` runs on ``disk``, where 8 s are estimated, ``merge`` on ``ram``, where 2 s are."""
+    noise = math.exp(random.Random(at).gauss(0, 0.02))
+    stage_s = {"split": 8.0 * disk * noise, "merge": 2.0 * ram * noise}
+    tiers = {"split": "disk", "merge": "ram"}
+    return run(at, stage_s=stage_s, moved_bytes=moved)._replace(tiers=tiers)
+
+
+@pytest.mark.parametrize(
+    ("disk", "ram", "before", "after", "cause"),
+    [
+        (2.0, 2.0, 1e9, 2e9, "the data have changed: runs move 2 times as many bytes"),
+        (2.0, 1.0, 1e9, 1e9, "the platform has changed: stages on disk have"),
+        (2.0, 1.0, None, None, "the platform has changed: stages on disk have"),
+        (2.0, 2.0, 1e9, 1.01e9, "the code has changed, or the platform as a whole"),
+        (2.0, 2.0, None, 1e9, ""),
+    ],
+)
+def test_what_a_drift_comes_from_is_said_as_far_as_runs_tell(
+    disk: float, ram: float, before: float | None, after: float | None, cause: str
+) -> None:
+    runs = [on_two_tiers(at, 1.0, 1.0, before) for at in range(12)]
+    runs += [on_two_tiers(at, disk, ram, after) for at in range(12, 18)]
+    lesson = learn(MODEL, runs)
+    assert lesson.drift.state == DriftState.STALE
+    assert cause in lesson.cause
+    assert bool(cause) == bool(lesson.cause)
+    assert lesson.cause in " ".join(lesson.words)
+    assert Lesson.from_json(lesson.to_json()).to_json() == lesson.to_json()
+
+
 def test_once_the_model_is_built_again_only_the_runs_since_the_drift_teach() -> None:
     rng = random.Random(3)
     runs = [run(at, (1.0 if at < 15 else 2.0) * math.exp(rng.gauss(0, 0.02))) for at in range(22)]
