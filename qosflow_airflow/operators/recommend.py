@@ -403,6 +403,9 @@ class QoSRecommendOperator(BaseOperator):
             record.workflow,
             answer_text(record.answer, described(record), tasks),
         )
+        drift = record.answer.get("calibration", {}).get("drift", {})
+        if drift.get("state") == "stale":
+            self.log.warning("THE MODEL NO LONGER HOLDS: %s. Run qosflow_pipeline again.", drift["words"])
         if chunks:
             from qosflow_airflow.learn.stage_chunks import StageChunks
         for stage, one in chunks.items():

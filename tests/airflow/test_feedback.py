@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,18 @@ def test_a_database_that_hangs_holds_a_task_up_for_seconds_only(
     succeeded(instance(bash(variables(run)), map_index=1))
     assert time.perf_counter() - started < 5.5
     assert len(spooled(home)) == 2
+
+
+def test_several_may_spool_and_hand_in_at_once(run: str, connected: PostgresStore, home: Path) -> None:
+    def one(index: int) -> None:
+        spool(home, [Observation(run, "split", index, 1, "success")])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(100)))
+        drained = list(pool.map(lambda _: drain(connected, home, within_s=30), range(4)))
+    assert len(connected.observations(run)) == 100
+    assert spooled(home) == []
+    assert not any(found.refused for found in drained)
 
 
 def write(text: str) -> Callable[[Path], None]:

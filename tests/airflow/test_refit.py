@@ -18,6 +18,7 @@ from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.learn.drift import DriftState
 from qosflow_airflow.operators.compare import QoSCompareOperator
+from qosflow_airflow.operators.recommend import QoSRecommendOperator
 from qosflow_airflow.operators.refit import (
     STALE,
     build_parameters,
@@ -26,7 +27,7 @@ from qosflow_airflow.operators.refit import (
     stale_uri,
 )
 from qosflow_airflow.store.base import ModelVersion
-from tests.support.small_model import KeptStore, publish_model
+from tests.support.small_model import FakeTaskInstance, KeptStore, publish_model
 
 pytestmark = pytest.mark.airflow
 
@@ -63,6 +64,7 @@ def test_a_stale_model_is_warned_of_makes_an_event_and_is_built_again_once(
     workflow: Workflow,
     catalog: TierCatalog,
     caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(store, 1.0, 12)
     run(store, 2.0, 5)
@@ -71,6 +73,9 @@ def test_a_stale_model_is_warned_of_makes_an_event_and_is_built_again_once(
     assert "no longer holds" in caplog.text
     assert event.dest_asset_key.uri == stale_uri("two") == "qosflow://stale/two"
     assert event.extra["version"] == 1
+    context: Any = {"ti": FakeTaskInstance()}
+    QoSRecommendOperator(task_id="recommend", workflow="two").execute(context)
+    assert "THE MODEL NO LONGER HOLDS: runs take" in capsys.readouterr().out
     triggering = {Asset(stale_uri("two")): [SimpleNamespace(extra=event.extra)] * 3}
     (asked,) = requested_refits(triggering)
     assert (asked["bundle"], asked["name"]) == ("two", "two")
