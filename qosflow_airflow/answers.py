@@ -17,6 +17,7 @@ from qosflow_airflow.core.replan import model_of_the_rest
 from qosflow_airflow.learn.lessons import Lesson, recommend_with
 from qosflow_airflow.learn.stage_chunks import StageChunks
 from qosflow_airflow.learned import lesson_for
+from qosflow_airflow.similar_runs import citing, with_cases
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
 
 
@@ -44,10 +45,15 @@ def load_model_version(store: Store, model_id: str) -> LoadedModel:
 def answer_with_lesson(
     store: Store, workflow: str, request: QoSRequest
 ) -> tuple[Recommendation | Infeasible, LoadedModel]:
-    """Answer a request by the newest model and what finished runs teach about it; keep nothing."""
+    """Answer a request by the newest model and what finished runs teach about it; keep nothing.
+
+    Runs that are similar to what is recommended are cited as ``cases`` of the answer, where there are any.
+    """
     loaded = load_model(store, workflow)
     lesson = lesson_for(store, loaded.version, loaded.model)
-    return recommend_with(loaded.model, request, lesson), loaded
+    answer = recommend_with(loaded.model, request, lesson)
+    cases = citing(store, loaded.model, answer.answer, lesson.calibration.runs)
+    return replace(answer, answer=with_cases(answer.answer, cases)), loaded
 
 
 def answer_request(
@@ -156,7 +162,8 @@ def _replayed(store: Store, record: RecommendationRecord) -> Mapping[str, Any]:
     replans = record.answer.get("replans")
     if replans is None:
         if "calibration" in record.answer:
-            return recommend_with(model, request, Lesson.of(record.answer)).answer
+            taught = recommend_with(model, request, Lesson.of(record.answer)).answer
+            return with_cases(taught, record.answer.get("cases"))
         return recommend(model, request).answer
     first = store.recommendation(replans["recommendation_id"])
     ran = first.answer if first.status == "feasible" else first.answer["nearest"]

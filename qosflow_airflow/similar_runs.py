@@ -80,7 +80,8 @@ def citing(
 ) -> dict[str, Any] | None:
     """Return what ``cases`` of an answer holds, plain JSON; ``None`` where nothing similar has run.
 
-    ``makespan_s`` is the makespan corrected by similar runs, ``None`` where they are only cited.
+    ``makespan_s`` is the makespan corrected by similar runs, ``None`` where they are only cited. The choice
+    itself, and whether it keeps a deadline, stay those of the model and its own runs.
     """
     described = answer if "configuration" in answer else answer.get("nearest")
     if not described:
@@ -88,8 +89,14 @@ def citing(
     citation = similar_runs(store, model, described["configuration"], calibrated_runs)
     if not citation.neighbourhood.found:
         return None
-    corrected_s = described["makespan_s"] * citation.factor if citation.used else None
-    return {**citation.to_json(), "makespan_s": corrected_s}
+    cases = {**citation.to_json(), "makespan_s": None}
+    if citation.used and described["makespan_s"] is not None:
+        corrected_s = described["makespan_s"] * citation.factor
+        cases |= {
+            "makespan_s": corrected_s,
+            "words": f"{citation.words} By them it takes {corrected_s:.1f} s.",
+        }
+    return cases
 
 
 def with_cases(answer: Mapping[str, Any], cases: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qosflow_airflow.answers import answer_request, load_model
+from qosflow_airflow.answers import answer_request, load_model, replay
 from qosflow_airflow.cli import main
 from qosflow_airflow.cli.ablation import ablation_lines, generated
 from qosflow_airflow.cli.exit_codes import OK
@@ -18,6 +18,7 @@ from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.similar_runs import known_runs, similar_runs
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.memory import MemoryStore
+from qosflow_airflow.store.payload import encode
 from tests.support.small_model import publish_model, small_catalog, small_workflow
 
 CATALOG = small_catalog({"disk": "/disk", "ram": "/ram"})
@@ -99,6 +100,49 @@ def test_runs_that_no_model_knows_are_left_out_and_named(store: Store) -> None:
     assert [run.run for run in known.runs] == [good]
     assert "cannot be read" in known.left_out[bad]
     assert known.left_out[of_other] == "a configuration that the model does not know"
+
+
+def test_an_answer_cites_what_is_similar_and_is_made_again_byte_for_byte(store: Store) -> None:
+    first = answer_request(store, "two", QoSRequest(max_nodes=1))[0]
+    assert "cases" not in first.answer
+    identifiers = [finished(store, "two") for _ in range(3)]
+    record = answer_request(store, "two", QoSRequest(max_nodes=1))[0]
+    cases = record.answer["cases"]
+    assert {one["run"] for one in cases["similar"]} == set(identifiers)
+    assert cases["makespan_s"] is None
+    assert "3 similar runs: two on 1 node and ram: 7.5 s" in record.answer["explanation"]
+    finished(store, "four", factor=3.0)  # what is learnt later changes nothing of what was said
+    kept, again = replay(store, record.recommendation_id)
+    assert encode(kept.answer, "answer") == encode(again, "answer")
+
+
+def test_an_answer_says_what_similar_runs_make_of_it(store: Store) -> None:
+    publish_model(store, replace(small_workflow(), name="eight"), CATALOG)
+    for name in ("four", "six", "eight") * 3:
+        finished(store, name)
+    answer = answer_request(store, "two", QoSRequest(max_nodes=1, deadline_s=6.0))[0].answer
+    cases = answer["cases"]
+    assert cases["used"]
+    assert cases["makespan_s"] == pytest.approx(answer["makespan_s"] * cases["factor"])
+    assert f"By them it takes {cases['makespan_s']:.1f} s." in answer["explanation"]
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+
+
+def test_a_request_that_cannot_be_met_cites_what_is_nearest(store: Store) -> None:
+    finished(store, "two")
+    record = answer_request(store, "two", QoSRequest(deadline_s=0.5))[0]
+    assert record.status == "infeasible"
+    assert record.answer["cases"]["similar"]
+
+
+def test_a_model_that_cannot_be_read_is_no_reason_to_fail(store: Store) -> None:
+    for name in ("two", "four"):
+        finished(store, name)
+    build_id = store.create_build("four", {}, {})
+    for kind in ("model", "regions"):
+        store.put_part(build_id, kind, None, b'{"format": 99}')
+    store.publish(build_id, {}, [("model", None), ("regions", None)], qosflow_version="later")
+    assert [run.workflow for run in known_runs(store, "two").runs] == ["two"]
 
 
 def test_nothing_is_known_without_runs(store: Store) -> None:
