@@ -48,8 +48,9 @@ class QoSCleanOperator(BaseOperator):
         if not isinstance(summary, Mapping) or "temporary" not in summary:
             raise AirflowSkipException("There was no run, so there is nothing to remove.")
         removed, left = [], []
+        hanging = _hanging(summary) if summary.get("fallback") else {}
         for folder in map(Path, summary["temporary"]):
-            if summary.get("fallback") and (hangs := _hangs(folder, summary["recommendation_id"])):
+            if hangs := hanging.get(_mount(folder, summary["recommendation_id"])):
                 left.append(f"{folder} ({hangs})")
                 continue
             try:
@@ -66,14 +67,19 @@ class QoSCleanOperator(BaseOperator):
         return removed
 
 
-def _hangs(folder: Path, run: str) -> str | None:
-    """Return in words that a folder's tier hangs: whoever tried to remove it would hang with it."""
-    mount = next((parent.parent for parent in folder.parents if parent.name == run), folder)
-    try:
-        ask(mount, ANSWER_S)
-    except TierHangsError as error:
-        return str(error)
-    return None
+def _hanging(summary: Mapping[str, Any]) -> dict[Path, str]:
+    """Return the tiers that hang, in words: whoever tried to remove a folder there would hang with them."""
+    found = {}
+    for mount in {_mount(Path(one), summary["recommendation_id"]) for one in summary["temporary"]}:
+        try:
+            ask(mount, ANSWER_S)
+        except TierHangsError as error:
+            found[mount] = str(error)
+    return found
+
+
+def _mount(folder: Path, run: str) -> Path:
+    return next((parent.parent for parent in folder.parents if parent.name == run), folder)
 
 
 def remove_run_folder(folder: Path, run: str) -> bool:

@@ -28,7 +28,7 @@ from qosflow_airflow.operators.stage import stage_group
 
 with DAG("faults", schedule=None, default_args={{"retries": {retries}, "retry_delay": 0.1}}) as dag:
     recommend = QoSRecommendOperator(
-        task_id="recommend", workflow="two", max_nodes=1, probe_timeout_s=2, {asked}
+        task_id="recommend", workflow="two", max_nodes=1, probe_timeout_s=1, {asked}
     )
     split = stage_group("split", BashOperator, LocalCopies(recommend), bash_command={command!r})
     # What breaks between two stages.

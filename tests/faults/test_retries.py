@@ -84,9 +84,8 @@ def test_postgres_that_is_gone_fails_the_recommendation_after_its_retries(
         "merge.run": ["upstream_failed"],
     }
     (tried,) = [ti for ti in run.get_task_instances() if ti.task_id == "recommend"]
-    assert tried.try_number == 3
-    said = capsys.readouterr().out
-    assert f"port {port} failed: Connection refused" in said or "Connection refused" in said
+    assert tried.try_number == 2
+    assert "Connection refused" in capsys.readouterr().out
     assert took_s < 60
 
 
@@ -97,7 +96,7 @@ from qosflow_airflow.operators.copy import LocalCopies
 from qosflow_airflow.operators.recommend import QoSRecommendOperator
 from qosflow_airflow.operators.stage import stage_group
 
-with DAG("gone", schedule=None, default_args={"retries": 2, "retry_delay": 0.1}) as dag:
+with DAG("gone", schedule=None, default_args={"retries": 1, "retry_delay": 0.1}) as dag:
     recommend = QoSRecommendOperator(task_id="recommend", workflow="two")
     stage_group("merge", BashOperator, LocalCopies(recommend), bash_command="true")
 """

@@ -38,7 +38,7 @@ def result(disk: Path) -> str:
 REASONS = {
     "fill": "it is full (No space left on device)",
     "make_read_only": "it is read-only (Read-only file system)",
-    "freeze": "it did not take and give back a small file within 2 s",
+    "freeze": "it did not take and give back a small file within 1 s",
 }
 """Faults that leave what lies on the tier readable."""
 
@@ -52,7 +52,7 @@ def test_with_fallback_the_run_goes_on_elsewhere_and_both_plans_are_kept(
     run_with_fault: RunWithFault,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clean, "ANSWER_S", 2.0)
+    monkeypatch.setattr(clean, "ANSWER_S", 0.5)
     publish(store, disk, fast.mount)
     run = run_with_fault(breaking(fast, fault))
     assert states(run)["clean"] == ["success"]
@@ -75,7 +75,7 @@ def test_with_fallback_the_run_goes_on_elsewhere_and_both_plans_are_kept(
     assert not (disk / second.recommendation_id).exists()
 
 
-@pytest.mark.parametrize("fault", REASONS)
+@pytest.mark.parametrize("fault", ["make_read_only", "freeze"])
 def test_without_fallback_the_stage_fails_and_names_tier_path_reason_and_cure(
     fault: str,
     store: KeptStore,

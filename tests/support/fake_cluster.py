@@ -38,13 +38,14 @@ def why_not() -> str | None:
     return None if tried.returncode == 0 else f"needs the right to make namespaces: {tried.stderr.strip()}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Pod:
     """A pod, the process of its container, and what that has printed."""
 
     manifest: dict[str, Any]
     process: subprocess.Popen[str] | None = None
     log: list[str] = field(default_factory=list)
+    killed_as: str | None = None
 
     @property
     def over(self) -> bool:
@@ -120,8 +121,26 @@ class FakeCluster:
             pod.log.append(f"{now()} {line.rstrip()}")
         code = pod.process.wait()
         shutil.rmtree(self.folder / "pods" / name, ignore_errors=True)
-        ended = {"exitCode": code, "reason": "Error" if code else "Completed", "finishedAt": now()}
+        if pod.killed_as == "Evicted":
+            message = "The node was low on resource: memory."
+            pod.manifest["status"] |= {"reason": "Evicted", "message": message}
+        if pod.killed_as is not None:
+            code = 137
+        reason = {None: "Error" if code else "Completed", "Evicted": "Error"}.get(pod.killed_as)
+        ended = {"exitCode": code, "reason": reason or pod.killed_as, "finishedAt": now()}
         self.report(pod, "Failed" if code else "Succeeded", {"terminated": {**ended, "startedAt": now()}})
+
+    def kill(self, label: str, reason: str) -> None:
+        """Kill the one pod of this label that runs, as a kubelet does: ``OOMKilled`` or ``Evicted``."""
+        labels = {one: one.manifest["metadata"]["annotations"]["qosflow/label"] for one in self.running()}
+        (pod,) = [one for one, found in labels.items() if found == label]
+        assert pod.process is not None
+        pod.killed_as = reason
+        pod.process.kill()
+
+    def running(self) -> list[Pod]:
+        with self.lock:
+            return [pod for pod in self.pods.values() if pod.process is not None and not pod.over]
 
     def report(self, pod: Pod, phase: str, state: Mapping[str, Any]) -> None:
         (container,) = pod.manifest["spec"]["containers"]
