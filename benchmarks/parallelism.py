@@ -1,6 +1,7 @@
 """Whether learning a stage's parallelism finds better numbers of chunks than ARBO's moving average does.
 
-    python -m benchmarks.parallelism [--stages 150] [--runs 30] [--seed 1] [--noise 0.08] [--json FILE]
+    python -m benchmarks.parallelism [--stages 150] [--runs 30] [--seed 1] [--noise 0.08] [--contention 0]
+        [--json FILE]
 
 So many stages, each with a law of its own: 20 to 600 s in one chunk, of which 30 to 98 % can be divided, data
 of 0.5 to 2 times the usual size with an exponent of 0.7 to 1.3, and 1 to 15 s to start. Times vary by 8 %.
@@ -41,6 +42,17 @@ GOAL = ChunkGoal("published")
 CHUNKS = np.arange(1, MOST + 1, dtype=np.float64)
 FIRST_COUNTED = 2
 """The first two runs of a stage are given: one chunk, then five."""
+
+
+@dataclass(frozen=True)
+class Truth(AmdahlLaw):
+    """A stage as it is: by the law, and with ``contention`` longer by that share with every further chunk."""
+
+    contention: float = 0.0
+
+    def work_s(self, chunks: np.ndarray, data_scale: np.ndarray | float = 1.0) -> np.ndarray:
+        """Return the seconds at work."""
+        return super().work_s(chunks, data_scale) * (1 + self.contention * (chunks - 1))
 
 
 class Learner(Protocol):
@@ -161,6 +173,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30, help="of each stage")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--noise", type=float, default=0.08, help="standard deviation of ln time")
+    parser.add_argument("--contention", type=float, default=0.0, help="more time per further chunk, a share")
     parser.add_argument("--json", type=Path, help="where to write (default: benchmarks/results/)")
     options = parser.parse_args()
     rows = [one_stage(options, number) for number in range(options.stages)]
@@ -183,18 +196,26 @@ def main() -> None:
     stage = injected(options.noise)
     print("p = 0.5, ten runs in one chunk, then:", stage)
     claim = "learning parallelism finds better numbers of chunks than a moving average"
-    report = {"claim": claim, "seed": options.seed, **found, "ratios": ratios, "injected": stage}
+    report = {
+        "claim": claim,
+        "seed": options.seed,
+        "contention": options.contention,
+        **found,
+        "ratios": ratios,
+        "injected": stage,
+    }
     write_report(report, options.json, Path(__file__).stem)
 
 
 def one_stage(options: argparse.Namespace, number: int) -> dict[str, dict[str, float]]:
     """Run one stage with each learner."""
     rng = np.random.default_rng([options.seed, number])
-    law = AmdahlLaw(
+    law = Truth(
         float(np.exp(rng.uniform(np.log(20), np.log(600)))),
         float(rng.uniform(0.3, 0.98)),
         float(rng.uniform(0.7, 1.3)),
         float(rng.uniform(1, 15)),
+        options.contention,
     )
     scales = np.concatenate([[1.0, 1.0], np.exp(rng.uniform(np.log(0.5), np.log(2), options.runs - 2))])
     noise = np.exp(options.noise * rng.normal(size=options.runs))
@@ -206,7 +227,7 @@ def one_stage(options: argparse.Namespace, number: int) -> dict[str, dict[str, f
     return {name: closed_loop(learner, law, scales, noise) for name, learner in learners.items()}
 
 
-def closed_loop(learner: Learner, law: AmdahlLaw, scales: np.ndarray, noise: np.ndarray) -> dict[str, float]:
+def closed_loop(learner: Learner, law: Truth, scales: np.ndarray, noise: np.ndarray) -> dict[str, float]:
     """Return regrets, how far p is off, and whether the stage is left at one chunk wrongly."""
     on_the_way = []
     for at, (scale, factor) in enumerate(zip(scales.tolist(), noise.tolist(), strict=True)):
@@ -225,12 +246,12 @@ def closed_loop(learner: Learner, law: AmdahlLaw, scales: np.ndarray, noise: np.
     }
 
 
-def cost(law: AmdahlLaw, scale: float) -> np.ndarray:
+def cost(law: Truth, scale: float) -> np.ndarray:
     """Return the true T sqrt(s) per number of chunks."""
     return law.seconds(CHUNKS, scale) * np.sqrt(CHUNKS)
 
 
-def regret(law: AmdahlLaw, chunks: int, scale: float) -> float:
+def regret(law: Truth, chunks: int, scale: float) -> float:
     """Return the share by which a choice is worse than the best one."""
     true = cost(law, scale)
     return float(true[chunks - 1] / true.min() - 1)

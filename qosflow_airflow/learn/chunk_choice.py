@@ -36,6 +36,8 @@ UNSURE = 0.1
 """Standard deviation of p above which it is looked into."""
 PROBE_LIMIT, FIRST_PROBE_LIMIT = 1.25, 2.0
 """What a number that only teaches may be worse by; more where nothing but one number was ever seen."""
+PROBE_FACTOR = 4
+"""What only teaches is at most so many times more, or fewer, than what was run."""
 REVISIT_RUNS = 10
 """After so many runs in one number of chunks another one is tried."""
 SAME = f"the last {REVISIT_RUNS} runs all had the same number"
@@ -133,9 +135,9 @@ def next_chunks(
 ) -> Choice:
     """Return the number of chunks to run next: the best one, or another one that tells more.
 
-    What is only tried meets the goal as well. It is at most a quarter worse by the objective, or twice where
-    a single number of chunks was ever seen; after :data:`REVISIT_RUNS` runs in one number it is the best
-    other one, however bad it is believed to be.
+    What is only tried meets the goal as well, and is at most four times as many or as few as ran before. It
+    is at most a quarter worse by the objective, or twice where a single number of chunks was ever seen; after
+    :data:`REVISIT_RUNS` runs in one number it is the best other one, however bad it is believed to be.
     """
     table = _table(found, most, goal, data_scale, load)
     if not table.feasible.any():
@@ -143,7 +145,11 @@ def next_chunks(
     best = _best(table, goal)
     reason, limit = _doubt(found)
     if reason and _may_differ(found, most, goal, data_scale, load, best):
-        others = table.feasible & (table.chunks != (found.newest[-1] if found.newest else 0))
+        others = (
+            table.feasible
+            & _near(found, table.chunks)
+            & (table.chunks != (found.newest[-1] if found.newest else 0))
+        )
         worth = others & (table.score <= limit * table.score[best])
         if not worth.any() and reason == SAME:
             # By what is known each of them is much worse; but what is known may be wrong.
@@ -182,6 +188,13 @@ def _doubt(found: StageParallelism) -> tuple[str, float]:
     if len(found.newest) >= REVISIT_RUNS and len(set(found.newest[-REVISIT_RUNS:])) == 1:
         return SAME, PROBE_LIMIT
     return "", 1.0
+
+
+def _near(found: StageParallelism, chunks: FloatArray) -> BoolArray:
+    """Return which numbers are not too far from all that ran: there the law may not hold."""
+    ran = found.seen or {1: 0}
+    near = (chunks <= PROBE_FACTOR * max(ran)) & (chunks >= min(ran) / PROBE_FACTOR)
+    return np.asarray(near)
 
 
 def _most_telling(found: StageParallelism, table: _Table, worth: BoolArray, data_scale: float) -> int:

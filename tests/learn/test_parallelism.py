@@ -278,6 +278,15 @@ def test_nothing_is_tried_where_no_share_could_change_the_choice() -> None:
     assert next_chunks(fit(timings), MOST, shared).why == "probe"
 
 
+def test_what_is_tried_is_not_far_from_what_ran() -> None:
+    """Far away something else than the law may hold: fifty tasks on two nodes teach nothing about three."""
+    once = next_chunks(fit([timing(LAW, 1)]), 64, ChunkGoal("published"))
+    assert once.why == "probe"
+    assert 2 <= int(once.chunks or 0) <= 4
+    many = next_chunks(fit([timing(LAW, 40)]), 64, ChunkGoal("published"))
+    assert int(many.chunks or 0) >= 10
+
+
 def test_a_stage_that_was_taken_for_serial_is_found_out_when_it_is_not() -> None:
     """A poor run makes p look small, and then the stage runs in one chunk, where nothing shows the error."""
     law = AmdahlLaw(200.0, 0.95, 1.0, 1.0)
