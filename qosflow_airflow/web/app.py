@@ -7,18 +7,24 @@ from collections.abc import Awaitable, Callable
 
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 
-from qosflow_airflow.exceptions import NotFoundError, QoSFlowError, StoreUnavailableError
+from qosflow_airflow.exceptions import QoSFlowError
 from qosflow_airflow.hooks.qosflow import QoSFlowHook
 from qosflow_airflow.store.base import Store
-from qosflow_airflow.web.routes import ForbiddenError, build_router, page
+from qosflow_airflow.web.access import ForbiddenError
+from qosflow_airflow.web.api import PREFIX, build_api
+from qosflow_airflow.web.known_models import KnownModels
+from qosflow_airflow.web.problems import FORBIDDEN, ProblemView, mistakes, problem_of
+from qosflow_airflow.web.routes import build_router, page
 
 log = logging.getLogger(__name__)
 
 HEADERS = {
-    # Pages run no script and load nothing; Airflow shows them in a frame of its own.
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'self'",
+    # Scripts and styles come from files of this server only; Airflow shows pages in a frame of its own.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -53,9 +59,12 @@ def create_app(store: Callable[[], Store] = open_store) -> FastAPI:
     app = FastAPI(
         title="QoSFlow", dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.include_router(build_router(store, AirflowDagReader))
+    known = KnownModels()
+    app.include_router(build_api(store, AirflowDagReader, known))
+    app.include_router(build_router(store, AirflowDagReader, known))
     app.add_exception_handler(QoSFlowError, _show_error)
     app.add_exception_handler(ForbiddenError, _show_refusal)
+    app.add_exception_handler(RequestValidationError, _show_mistake)
 
     @app.middleware("http")
     async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -66,18 +75,26 @@ def create_app(store: Callable[[], Store] = open_store) -> FastAPI:
     return app
 
 
-def _show_error(_: Request, error: Exception) -> Response:
-    if isinstance(error, NotFoundError):
-        return page("error.html", 404, title="Not found", message=str(error))
-    # Where the database is and what it said is for the log, not for everyone who may log in.
-    log.error("A page of QoSFlow failed", exc_info=error)
-    if isinstance(error, StoreUnavailableError):
-        message = "The QoSFlow database cannot be reached. The web server's log says why."
-        return page("error.html", 503, title="No database", message=message)
-    message = "The page cannot be shown. The web server's log says why."
-    return page("error.html", 500, title="Something is wrong", message=message)
+def _show_error(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem.status >= 500:
+        # Where the database is and what it said is for the log, not for everyone who may log in.
+        log.error("A page of QoSFlow failed", exc_info=error)
+    return _show(request, problem)
 
 
-def _show_refusal(_: Request, __: Exception) -> Response:
-    message = "You may not read the Dag that this recommendation was made for."
-    return page("error.html", 403, title="Forbidden", message=message)
+def _show_refusal(request: Request, _: Exception) -> Response:
+    return _show(request, FORBIDDEN)
+
+
+def _show_mistake(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _show(request, mistakes(error.errors()))
+
+
+def _show(request: Request, problem: ProblemView) -> Response:
+    if f"{PREFIX}/" in request.url.path:
+        return JSONResponse(problem.to_json(), problem.status)
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    root = "../" * (path.count("/") - 1)
+    return page("error.html", problem.status, root=root, title=problem.title, message=problem.text)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from qosflow_airflow.core.explain import configuration_in_words
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.store.base import ModelVersion, OutcomeRecord, RecommendationRecord
+from qosflow_airflow.web.api_types import WorkflowOut
 
 PARTS = ("stage_in_s", "read_s", "compute_s", "write_s", "stage_out_s")
 """The seconds of a stage, in the order in which they are spent."""
@@ -75,6 +76,7 @@ class RecommendationView:
     recommendation_id: str
     workflow: str
     model: str
+    model_id: str
     status: str
     when: str
     task: str
@@ -104,32 +106,37 @@ class RecommendationLine:
 
 
 @dataclass(frozen=True)
-class ModelLine:
-    """A model version in a list."""
+class WorkflowLine:
+    """A workflow in a list, with its newest model; ``model_id`` is empty where there is none."""
 
     workflow: str
+    model_id: str
     version: str
+    age: str
+    when: str
     rules: str
     scales: str
     configurations: str
-    when: str
+    runs: str
     learned: str
 
 
 @dataclass(frozen=True)
 class Overview:
-    """The newest model versions and recommendations."""
+    """Workflows by name, and the newest recommendations."""
 
-    models: tuple[ModelLine, ...]
+    workflows: tuple[WorkflowLine, ...]
     recommendations: tuple[RecommendationLine, ...]
 
 
-def overview(models: Sequence[ModelVersion], records: Sequence[RecommendationRecord]) -> Overview:
+def overview(
+    workflows: Sequence[WorkflowOut], records: Sequence[RecommendationRecord], now: datetime
+) -> Overview:
     """Return what the first page shows."""
     # Records come newest first: the first one of a model tells what was last known of it.
     learned = {record.model_id: record.answer.get("calibration") for record in reversed(records)}
-    lines = (_model_line(model, learned.get(model.model_id)) for model in models)
-    return Overview(tuple(lines), tuple(map(_recommendation_line, records)))
+    lines = tuple(_workflow_line(one, now, learned) for one in workflows)
+    return Overview(lines, tuple(map(_recommendation_line, records)))
 
 
 def recommendation_view(
@@ -144,18 +151,19 @@ def recommendation_view(
     return RecommendationView(
         recommendation_id=record.recommendation_id,
         workflow=record.workflow,
-        model=f"version {model.version} of {_moment(model.created_at)}",
+        model=f"version {model.version} of {moment(model.created_at)}",
+        model_id=model.model_id,
         status=record.status,
-        when=_moment(record.created_at),
+        when=moment(record.created_at),
         task=_task(record),
         explanation=str(record.answer.get("explanation", "")),
         makespan=_makespan(found, record.answer),
         nodes=_text(configuration.get("nodes")),
         region=_text((found.get("region") or {}).get("rule")),
         request=tuple(_asked(record.request)),
-        stages=tuple(_stage_lines(found, workflow)),
-        alternatives=tuple(_alternatives(record.answer)),
-        trade_offs=tuple(_trade_offs(record.answer)),
+        stages=tuple(stage_lines(found, workflow)),
+        alternatives=tuple(alternatives(record.answer)),
+        trade_offs=tuple(trade_offs(record.answer)),
         depends_on=tuple((record.answer.get("sensitivity") or {}).get("words", ())),
         repairs=tuple(_repairs(record.answer)),
         outcomes=tuple(_outcome_view(outcome, workflow) for outcome in outcomes),
@@ -184,7 +192,8 @@ def _makespan(found: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     return f"{said}, {seconds(found.get('run_s'))} in all" if answer.get("overhead_s") else said
 
 
-def _stage_lines(found: Mapping[str, Any], workflow: Workflow) -> list[StageLine]:
+def stage_lines(found: Mapping[str, Any], workflow: Workflow) -> list[StageLine]:
+    """Return the stages of a configuration that is described, in the order of ``workflow``."""
     tiers = (found.get("configuration") or {}).get("tiers") or {}
     times = found.get("stage_s") or {}
     roles = {
@@ -204,14 +213,15 @@ def _stage_lines(found: Mapping[str, Any], workflow: Workflow) -> list[StageLine
     ]
 
 
-def _alternatives(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+def alternatives(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the configurations that are nearly as good, with their makespans."""
     return [
         (configuration_in_words(found["configuration"]), seconds(found.get("makespan_s")))
         for found in answer.get("alternatives", ())
     ]
 
 
-def _trade_offs(answer: Mapping[str, Any]) -> list[TradeOffLine]:
+def trade_offs(answer: Mapping[str, Any]) -> list[TradeOffLine]:
     """Return the points of the front; none where there is only one, and in answers of older versions."""
     points = (answer.get("pareto") or {}).get("points", ())
     if len(points) < 2:
@@ -247,7 +257,7 @@ def _outcome_view(record: OutcomeRecord, workflow: Workflow) -> OutcomeView:
     lines = [_measured_line(name, stages[name]) for name in workflow.stage_names if name in stages]
     met = outcome.get("met_deadline")
     return OutcomeView(
-        when=_moment(record.created_at),
+        when=moment(record.created_at),
         met="" if met is None else "deadline met" if met else "deadline not met",
         lines=(*lines, _measured_line("whole run", outcome)),
     )
@@ -265,7 +275,7 @@ def _recommendation_line(record: RecommendationRecord) -> RecommendationLine:
         record.status,
         seconds(_configured(record).get("makespan_s")),
         _task(record),
-        _moment(record.created_at),
+        moment(record.created_at),
     )
 
 
@@ -281,17 +291,39 @@ def learned_in_words(calibration: Mapping[str, Any] | None) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}; {drift['state']}: {drift['words']}"
 
 
-def _model_line(model: ModelVersion, calibration: Mapping[str, Any] | None) -> ModelLine:
+def _workflow_line(
+    found: WorkflowOut, now: datetime, learned: Mapping[str, Mapping[str, Any] | None]
+) -> WorkflowLine:
+    model, runs = found.newest_model, found.runs
+    told = f"{runs.met} met, {runs.missed} missed" if runs.met or runs.missed else NOTHING
+    if model is None:
+        return replace(WorkflowLine(found.name, "", *[NOTHING] * 8), runs=told)
     configurations = (model.summary.get("configurations") or {}).values()
-    return ModelLine(
-        model.workflow,
+    return WorkflowLine(
+        found.name,
+        model.model_id,
         str(model.version),
+        age(now - model.created_at),
+        moment(model.created_at),
         _text(model.summary.get("rules")),
         _text(model.summary.get("scales")),
         f"{sum(configurations):,}" if configurations else NOTHING,
-        _moment(model.created_at),
-        learned_in_words(calibration),
+        told,
+        learned_in_words(learned.get(model.model_id)),
     )
+
+
+def age(passed: timedelta) -> str:
+    """Return how long ago something was, roughly.
+
+    >>> age(timedelta(seconds=30)), age(timedelta(hours=1)), age(timedelta(days=3, hours=5))
+    ('just now', '1 hour ago', '3 days ago')
+    """
+    for unit, length_s in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        count = int(passed.total_seconds() // length_s)
+        if count >= 1:
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return "just now"
 
 
 def _task(record: RecommendationRecord) -> str:
@@ -301,8 +333,9 @@ def _task(record: RecommendationRecord) -> str:
     return " / ".join(part for part in (record.dag_id, record.run_id, record.task_id) if part)
 
 
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+def moment(at: datetime) -> str:
+    """Return a date and a time as they are shown."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,209 @@
+"""The JSON API: what the pages show, for programs; ``docs/api.md`` describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from qosflow_airflow.core.figure_data import signature
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.rules import sentence
+from qosflow_airflow.exceptions import NotFoundError
+from qosflow_airflow.store.base import MAX_ROWS, ModelVersion, RecommendationRecord, Store
+from qosflow_airflow.store.finished_runs import RunRecord
+from qosflow_airflow.web.access import DagReader, check_name, check_readable, readable
+from qosflow_airflow.web.api_types import (
+    FiguresOut,
+    ModelOut,
+    Models,
+    ModelVersionOut,
+    Question,
+    RecommendationLineOut,
+    RecommendationOut,
+    Recommendations,
+    Refusal,
+    RegionOut,
+    Runs,
+    ScaleOut,
+    WorkflowOut,
+    Workflows,
+)
+from qosflow_airflow.web.known_models import KnownModel, KnownModels
+
+PREFIX = "/api/v1"
+RUNS = 200
+"""How many of its newest runs are counted for a workflow."""
+REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (403, 404, 422, 503)}
+
+Limit = Annotated[int, Query(ge=1, le=MAX_ROWS)]
+Offset = Annotated[int, Query(ge=0, le=2**31 - 1)]
+
+
+def build_api(
+    open_store: Callable[[], Store], reader_of: Callable[..., DagReader], known: KnownModels
+) -> APIRouter:
+    """Return the routes, which read from a store and give what ``reader_of``, a dependency, lets them."""
+    router = APIRouter(prefix=PREFIX, responses=REFUSALS)
+    reader_dependency = Depends(reader_of)
+
+    @router.get("/workflows")
+    def workflows(reader: DagReader = reader_dependency) -> Workflows:
+        with open_store() as store:
+            return Workflows(workflows=list_workflows(store, reader))
+
+    @router.get("/workflows/{name:path}/models")
+    def models(name: str, limit: Limit = 50) -> Models:
+        with open_store() as store:
+            check_name(name, "workflow")
+            store.workflow(name)
+            return Models(models=[model_version(one) for one in store.models(name, limit)])
+
+    @router.post("/workflows/{name:path}/ask")
+    def ask_workflow(name: str, question: Question) -> dict[str, Any]:
+        request = QoSRequest.parse(question.model_dump())
+        with open_store() as store:
+            newest = store.newest_model(check_name(name, "workflow"))
+            return known.get(store, newest.model_id).answer(store, request)
+
+    @router.get("/models/{model_id}")
+    def model(model_id: str) -> ModelOut:
+        with open_store() as store:
+            cards = store.report_cards(model_id, limit=1)
+            return model_out(known.get(store, model_id), cards[0].report if cards else None)
+
+    @router.get("/models/{model_id}/figures")
+    def figures(model_id: str, nodes: int, region: int = 0) -> FiguresOut:
+        with open_store() as store:
+            return figures_out(known.get(store, model_id), nodes, region)
+
+    @router.post("/models/{model_id}/ask")
+    def ask_model(model_id: str, question: Question) -> dict[str, Any]:
+        request = QoSRequest.parse(question.model_dump())
+        with open_store() as store:
+            return known.get(store, model_id).answer(store, request)
+
+    @router.get("/recommendations")
+    def recommendations(
+        workflow: str | None = None,
+        limit: Limit = 50,
+        offset: Offset = 0,
+        reader: DagReader = reader_dependency,
+    ) -> Recommendations:
+        if workflow is not None:
+            check_name(workflow, "workflow")
+        with open_store() as store:
+            records = store.recommendations(workflow, limit, offset)
+        lines = [RecommendationLineOut(**_line(record)) for record in readable(reader, records)]
+        following = offset + limit if len(records) == limit else None
+        return Recommendations(recommendations=lines, next_offset=following)
+
+    @router.get("/recommendations/{recommendation_id}")
+    def recommendation(recommendation_id: str, reader: DagReader = reader_dependency) -> RecommendationOut:
+        with open_store() as store:
+            record = store.recommendation(recommendation_id)
+            check_readable(reader, record)
+            outcomes = store.outcomes(recommendation_id)
+        measured = [{**one.outcome, "created_at": one.created_at.isoformat()} for one in outcomes]
+        return RecommendationOut(
+            **_line(record), request=record.request, answer=record.answer, outcomes=measured
+        )
+
+    return router
+
+
+def list_workflows(store: Store, reader: DagReader) -> list[WorkflowOut]:
+    """Return the workflows by name, with their newest models and their runs' deadlines."""
+    newest: dict[str, ModelVersion] = {}
+    for version in store.models(limit=MAX_ROWS):
+        newest.setdefault(version.workflow, version)
+    found = []
+    for workflow in store.list_workflows():
+        model = newest.get(workflow.name) or _newest(store, workflow.name)
+        seen = readable(reader, store.runs(workflow.name, limit=RUNS))
+        found.append(
+            WorkflowOut(
+                name=workflow.name,
+                description=workflow.description,
+                newest_model=None if model is None else model_version(model),
+                runs=_count(seen),
+            )
+        )
+    return found
+
+
+def _newest(store: Store, workflow: str) -> ModelVersion | None:
+    """Return a newest model that is not among the newest of all."""
+    try:
+        return store.newest_model(workflow)
+    except NotFoundError:
+        return None
+
+
+def _count(runs: Sequence[RunRecord]) -> Runs:
+    met = [(run.outcome or {}).get("met_deadline") for run in runs]
+    return Runs(met=met.count(True), missed=met.count(False), other=met.count(None))
+
+
+def model_version(version: ModelVersion) -> ModelVersionOut:
+    """Return a model version as the API gives it."""
+    names = ModelVersionOut.model_fields
+    return ModelVersionOut(**{name: getattr(version, name) for name in names})
+
+
+def model_out(known: KnownModel, report_card: dict[str, Any] | None) -> ModelOut:
+    """Return a model as the API gives it."""
+    model, found = known.model, known.figures()
+    return ModelOut(
+        model=model_version(known.version),
+        stages=list(model.workflow.stage_names),
+        tiers=list(model.catalog.names),
+        rules=model.rules.name,
+        scales=[scale_out(known, nodes, scale) for nodes, scale in found["scales"].items()],
+        bottleneck_shift=model.regions_to_json()["bottleneck_shift"],
+        report_card=report_card,
+    )
+
+
+def scale_out(known: KnownModel, nodes: int, found: dict[str, Any]) -> ScaleOut:
+    """Return one node count of a model as the API gives it."""
+    scale = known.model.scale(nodes)
+    regions = [] if scale.regions is None else scale.regions.regions
+    return ScaleOut(
+        nodes=nodes,
+        states=found["states"],
+        evaluation=found["evaluation"],
+        quality=dict(scale.quality),
+        regions=[
+            RegionOut(
+                id=one.id,
+                size=one.size,
+                min_s=one.min_s,
+                median_s=one.median_s,
+                max_s=one.max_s,
+                rule=sentence(one, known.model.catalog, known.model.workflow),
+                bottleneck=one.bottleneck.to_json(),
+            )
+            for one in regions
+        ],
+    )
+
+
+def figures_out(known: KnownModel, nodes: int, region: int) -> FiguresOut:
+    """Return the numbers of the figures of one node count."""
+    scale = known.model.scale(nodes)
+    figures = known.figures()
+    found = figures["scales"][nodes]
+    return FiguresOut(
+        nodes=nodes,
+        regions=found["regions"],
+        costs=found["costs"],
+        signature=None if scale.regions is None else signature(known.model, nodes, region),
+        totals=figures["totals"],
+    )
+
+
+def _line(record: RecommendationRecord) -> dict[str, Any]:
+    names = RecommendationLineOut.model_fields
+    return {name: getattr(record, name) for name in names}
