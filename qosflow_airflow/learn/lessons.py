@@ -107,7 +107,7 @@ class Lesson:
             cause = f"; {self.cause}" if self.cause else ""
             said.append(f"{holds}: {self.drift.words}{cause}{cure}.")
         if self.left_out:
-            run, reason = next(iter(self.left_out.items()))
+            run, reason = min(self.left_out.items())  # databases keep no order of keys
             more = len(self.left_out) - 1
             others = f", and so for {more} more" if more else ""
             said.append(f"Not all runs teach: {run} ({reason}){others}.")
