@@ -12,7 +12,7 @@ import pytest
 
 from qosflow_airflow.answers import answer_request, load_model, replay
 from qosflow_airflow.cli import main
-from qosflow_airflow.cli.ablation import ablation_lines, generated
+from qosflow_airflow.cli.ablation import generated
 from qosflow_airflow.cli.exit_codes import OK
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.similar_runs import known_runs, similar_runs
@@ -166,24 +166,6 @@ def test_layers_are_judged_on_runs_that_are_made_up(capsys: pytest.CaptureFixtur
     assert known[1] < known[0]
     assert 0.8 < rows["all", "x cases"]["coverage"] <= 1
     assert found == json.loads(json.dumps(generated()))
-
-
-def test_layers_are_judged_on_the_runs_of_a_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("two", "four") * 4:
-        finished(store, name, factor=2.0)
-    from contextlib import nullcontext
-
-    from qosflow_airflow.cli import ablation
-
-    monkeypatch.setattr(ablation, "open_store", lambda options: nullcontext(store))
-    options = type("Options", (), {"workflow": "two"})()
-    found = ablation._stored(options)
-    assert found["runs"] == 4
-    table = "\n".join(ablation_lines(found))
-    assert "finished runs of two" in table
-    rows = {(row["runs_of"], row["layer"]): row for row in found["rows"]}
-    assert rows["all", "I/O model"]["median_error"] == pytest.approx(1.0)
-    assert rows["all", "x calibration"]["median_error"] < 0.8
 
 
 @pytest.mark.parametrize(
