@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,6 +126,9 @@ def test_the_demo_decides_runs_and_compares(state: StateFolder) -> None:
         assert float(predicted_s) > 0
         assert 0 < float(busy_s) <= float(measured_s)
     assert "Why: " in answer
+    assert re.search(
+        r"prediction is (NOT )?closer\. Its reason, as in the log of `recommend`: Corrected by", answer
+    )
 
 
 def test_down_stops_everything_and_is_content_with_nothing(state: StateFolder) -> None:
