@@ -130,9 +130,18 @@ def ablation_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield table([HEADING, *(_row(row) for row in found["rows"] if row["runs"])])
     yield ""
+    layers = list(found["learning"][0]["median_error"])
+    yield table([("earlier runs", "runs", *layers), *map(_step, found["learning"])])
+    yield ""
+    yield "earlier runs: of the same workflow on the same platform, at least; median errors."
     yield f"new: the first {found['new_runs']} runs of a workflow on a platform; known: those after them."
     yield "error: 10 % is 1.1 times too long or too short. width: upper over lower end of an interval."
     yield f"coverage: the share of runs inside their interval, stated as {found['stated_coverage']:.0%}."
+
+
+def _step(row: Mapping[str, Any]) -> tuple[str, ...]:
+    errors = (f"{error:.1%}" for error in row["median_error"].values())
+    return (str(row["earlier"]), str(row["runs"]), *errors)
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:

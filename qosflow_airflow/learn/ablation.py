@@ -27,6 +27,8 @@ LAYERS = ("I/O model", "x calibration", "x cases", "x cases, whether they help o
 """Each layer on top of those before it; the last two are alternatives."""
 NEW_RUNS = 5
 """So many first runs of a workflow on a platform count as new."""
+STEPS = (0, 1, 2, 5, 10, 20)
+"""Numbers of earlier runs at which errors are told apart."""
 REFIT_RUNS = 20
 """After so many runs the case base, and whether it helps, is made again."""
 RESIDUALS = 200
@@ -34,13 +36,21 @@ RESIDUALS = 200
 
 
 class Foretold(NamedTuple):
-    """A run by all layers: ``ln(observed / predicted)``, and half its interval, NaN where unknown."""
+    """A run by all layers: ``ln(observed / predicted)``, and half its interval, NaN where unknown.
+
+    ``earlier`` is how many runs of its workflow on its platform had finished.
+    """
 
     run: str
     workflow: str
-    is_new: bool
+    earlier: int
     log_ratio: FloatArray
     half_width: FloatArray
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is one of the first runs of its workflow on its platform."""
+        return self.earlier < NEW_RUNS
 
 
 @dataclass
@@ -105,9 +115,10 @@ def foretell(runs: Iterable[ModelledRun], settings: CaseSettings | None = None) 
     for run in runs:
         if not _plausible(run):
             continue
-        is_new = past.runs_of(run) < NEW_RUNS
+        earlier = past.runs_of(run)
+        is_new = earlier < NEW_RUNS
         log_ratio = math.log(run.observed_s) - past.predictions(run)
-        found.append(Foretold(run.run, run.workflow, is_new, log_ratio, past.interval(is_new)))
+        found.append(Foretold(run.run, run.workflow, earlier, log_ratio, past.interval(is_new)))
         past.learn(run, is_new, log_ratio)
     return found
 
@@ -118,7 +129,9 @@ def ablation(foretold: Sequence[Foretold], judged_from: int = 0) -> dict[str, An
     ``rows`` has one object per group of runs (``all``, ``new``, ``known``) and layer. An error is
     ``|observed / predicted - 1|`` with the larger of the two above (``exp |log ratio| - 1``). ``coverage`` is
     the share of runs inside their interval among the ``with_interval`` that have one, ``width`` the median of
-    its upper over its lower end; figures are ``None`` where no run tells them.
+    its upper over its lower end; figures are ``None`` where no run tells them. ``learning`` is the median
+    error of each layer by how many runs of the workflow on the platform had finished: from ``earlier`` up to
+    the next of :data:`STEPS`.
     """
     held = foretold[judged_from:]
     groups: Mapping[str, Sequence[Foretold]] = {
@@ -136,7 +149,18 @@ def ablation(foretold: Sequence[Foretold], judged_from: int = 0) -> dict[str, An
             for group, chosen in groups.items()
             for layer, name in enumerate(LAYERS)
         ],
+        "learning": _learning(held),
     }
+
+
+def _learning(held: Sequence[Foretold]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for least, beyond in zip(STEPS, (*STEPS[1:], math.inf), strict=True):
+        chosen = [one for one in held if least <= one.earlier < beyond]
+        if chosen:
+            errors = {name: _figures(chosen, layer)["median_error"] for layer, name in enumerate(LAYERS)}
+            rows.append({"earlier": least, "runs": len(chosen), "median_error": errors})
+    return rows
 
 
 def _figures(chosen: Sequence[Foretold], layer: int) -> dict[str, float | int | None]:

@@ -37,6 +37,14 @@ def test_no_run_tells_anything_of_itself_or_of_those_before_it() -> None:
     np.testing.assert_allclose(after[40].log_ratio - before[40].log_ratio, math.log(3))
 
 
+def test_errors_fall_as_a_workflow_s_own_runs_teach() -> None:
+    foretold = [one for seed in (21, 22, 23) for one in foretell(generated_runs(200, seed, platforms=1))]
+    errors = [step["median_error"]["x calibration"] for step in ablation(foretold)["learning"]]
+    assert len(errors) == 6
+    assert errors[-1] < 0.6 * errors[0]
+    assert errors[0] > errors[2] > errors[4]
+
+
 def test_runs_that_cannot_be_are_left_out() -> None:
     runs = list(generated_runs(6, 5))
     odd = [
@@ -51,7 +59,7 @@ def test_figures_are_those_of_the_runs() -> None:
     ratios = np.array([[math.log(2.0), 0.0, 0.0, 0.0], [-math.log(1.5), 0.1, 0.1, 0.1]])
     widths = np.array([[1.0, math.nan, 0.1, 0.1], [0.1, math.nan, 0.2, 0.2]])
     foretold = [
-        Foretold(f"r{at}", "w", at == 0, log_ratio, width)
+        Foretold(f"r{at}", "w", 5 * at, log_ratio, width)
         for at, (log_ratio, width) in enumerate(zip(ratios, widths, strict=True))
     ]
     found = ablation(foretold)
@@ -62,6 +70,9 @@ def test_figures_are_those_of_the_runs() -> None:
     assert row(found, "all", LAYERS[1])["coverage"] is None
     assert row(found, "new", LAYERS[0])["runs"] == 1
     assert ablation(foretold, judged_from=1)["taught_only"] == 1
+    steps = found["learning"]
+    assert [(step["earlier"], step["runs"]) for step in steps] == [(0, 1), (5, 1)]
+    assert steps[1]["median_error"][LAYERS[0]] == pytest.approx(0.5)
     assert ablation([])["rows"][0]["median_error"] is None
 
 
