@@ -8,9 +8,15 @@ from uuid import uuid4
 
 import psycopg2
 import pytest
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
 
 from qosflow_airflow import pipeline
 from qosflow_airflow.core.build_options import BuildOptions
+from qosflow_airflow.learned import finished_run
+from qosflow_airflow.listeners.finished_tasks import observe
 from qosflow_airflow.store.migrate import upgrade
 from tests.dags.conftest import Installation, RunDag
 from tests.dags.test_runs import returned, states
@@ -79,6 +85,29 @@ def check_observations(installation: Installation, recommendation_id: str) -> No
         assert one.queue_s >= 0
         assert one.read_bytes
     assert all(stage.tasks == stage.count and stage.others == 0 for stage in run.stages)
+
+
+def test_a_state_that_is_set_on_a_page_is_known_from_what_airflow_keeps(
+    learning: Installation, run_dag: RunDag
+) -> None:
+    """What Airflow's web server gives to listeners: rows of its database, rendered parameters with them."""
+    run = run_dag("genome_local", deadline_s=600)
+    query = (
+        select(TaskInstance)
+        .options(joinedload(TaskInstance.rendered_task_instance_fields))
+        .where(TaskInstance.run_id == run.run_id)
+    )
+    with create_session() as session:
+        rows = session.scalars(query).all()
+        found = [observe(row, "failed", by_user=True) for row in rows]
+    kept = [one for one in found if one is not None]
+    assert len(kept) == 18 < len(found)
+    assert {(one.source, one.state, one.teaches) for one in kept} == {("user", "failed", False)}
+    with learning.store() as store:
+        assert store.add_observations(kept) == 18
+        newest = store.runs("genome")[0]
+    assert finished_run(newest).stage_s == {}
+    assert "set by somebody" in finished_run(newest).left_out[0]
 
 
 def test_without_an_event_nothing_is_built_again(learning: Installation, run_dag: RunDag) -> None:
