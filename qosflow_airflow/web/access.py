@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from qosflow_airflow.exceptions import NotFoundError
+from qosflow_airflow.exceptions import NotFoundError, StoreError
+from qosflow_airflow.store.payload import checked_text
 
 
 class ForbiddenError(Exception):
@@ -43,9 +44,6 @@ def check_readable(reader: DagReader, record: _OfDag) -> None:
 def check_name(name: str, what: str) -> str:
     """Return a name that a store could keep; any other names nothing, which is ``NotFoundError``."""
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        name = "\0"
-    if "\0" in name:
-        raise NotFoundError(f"There is no {what} of this name.")
-    return name
+        return checked_text(name, what)
+    except StoreError:
+        raise NotFoundError(f"There is no {what} of this name.") from None

@@ -60,6 +60,8 @@ class KnownModel:
     def answer(self, store: Store, request: QoSRequest) -> dict[str, Any]:
         """Return the answer that ``qosflow recommend`` gives by this model; nothing is kept.
 
+        Similar runs are not cited: they may be of Dags that whoever asks may not read.
+
         Raises
         ------
         RequestError, TierError, WorkflowError

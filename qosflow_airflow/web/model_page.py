@@ -165,7 +165,7 @@ def _regions(model: Model, nodes: int) -> Iterator[RegionLine]:
     found = model.scale(nodes).regions
     for one in found.regions if found is not None else ():
         rule = sentence(one, model.catalog, model.workflow)
-        times = f"{one.min_s:.3g}–{one.max_s:.3g} s"
+        times = f"{one.min_s:,.4g}–{one.max_s:,.4g} s"
         yield RegionLine(one.id, f"{one.size:,}", times, seconds(one.median_s), rule)
 
 
