@@ -233,3 +233,15 @@ def test_a_model_needs_a_login(client: Client, version: ModelVersion, path: str)
     answer = client(None).get(path.format(version.model_id))
     assert answer.status_code == 401
     assert "split" not in answer.text
+
+
+@pytest.mark.parametrize("card", [{"median_error": 0.125, "concordance": 0.9}, {"median_error": None}])
+def test_what_runs_said_of_the_model_is_shown(
+    client: Client, store: KeptStore, version: ModelVersion, card: dict[str, Any]
+) -> None:
+    store.add_report_card(version.model_id, card)
+    answer = client("viewer").get(f"/models/{version.model_id}")
+    assert answer.status_code == 200
+    said = "median error 12 %" if card["median_error"] else "median error –"
+    assert said in Page(answer.text).text
+    assert client("viewer").get(f"/api/v1/models/{version.model_id}").json()["report_card"] == card
