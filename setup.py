@@ -37,8 +37,8 @@ INSTALL_REQUIRES = [
     "psycopg2-binary",  # the store and Airflow's metadata live in Postgres; needs no compiler
     "PyYAML",  # workflow.yaml and tiers.yaml
     "scikit-learn",  # regions are pruned regression trees; rates leave residuals to boosted trees
-    "threadpoolctl",  # fits take one core each: more threads on small matrices only wait for each other
     "scipy",  # storage rates are fitted by robust least squares; splits are judged by its distributions
+    "threadpoolctl",  # fits take one core each: more threads on small matrices only wait for each other
 ]
 
 EXTRAS_REQUIRE = {

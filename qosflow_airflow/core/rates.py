@@ -31,8 +31,8 @@ files that it did not hold, beside reads that found them there. The two tiers ar
 are the names under which the measurements know them; ``access_bytes`` is the size of one access;
 ``volume_bytes`` what all ``tasks`` moved together (nominal, as asked for); ``tasks_per_node`` need not be
 whole: fewer tasks than nodes can take part in a copy; ``rate_mib_s`` is the rate as measured; ``duration_s``
-NaN where not known. ``remote`` says that a copy went from one node to another; ``cached`` that the data came from
-memory and not from the device; ``direct`` that the page cache was bypassed.
+NaN where not known. ``remote`` says that a copy went from one node to another; ``cached`` that the data came
+from memory and not from the device; ``direct`` that the page cache was bypassed.
 """
 
 OPERATIONS = ("read", "cold_read", "write", "copy")

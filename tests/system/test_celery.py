@@ -20,9 +20,7 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.airflow,
     pytest.mark.skipif(shutil.which(PROGRAM) is None, reason=f"{PROGRAM} is not installed"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("celery") is None, reason="celery is not installed"
-    ),
+    pytest.mark.skipif(importlib.util.find_spec("celery") is None, reason="celery is not installed"),
 ]
 
 
