@@ -39,6 +39,8 @@ def drawing(data: Mapping[str, Any], parts: Iterable[Markup], width: float, heig
         element("desc", data["description"]),
         *parts,
         viewBox=f"0 0 {width:.0f} {height:.0f}",
+        width=f"{width:.0f}",
+        height=f"{height:.0f}",
         role="img",
         aria_label=data["title"],
         klass=f"chart {data['figure']}",
