@@ -103,6 +103,8 @@ def test_another_kind_of_connection_is_refused() -> None:
 
 
 def test_options_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests of the same process may have a configuration of their own.
+    monkeypatch.delenv("AIRFLOW__QOSFLOW__BUNDLE_ROOTS", raising=False)
     assert settings.bundle_roots() == ()
     assert settings.registered_bundles() == {}
     assert settings.page_path() == "/qosflow"

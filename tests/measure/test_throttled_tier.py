@@ -47,15 +47,18 @@ def _cold_read_s(path: Path) -> float:
 @pytest.mark.system
 @possible
 def test_the_kernel_limits_reads_and_writes_and_nothing_is_left(tmp_path: Path) -> None:
-    limits = (LIMITS / "blkio.throttle.write_bps_device").read_text()
     with throttled_tier(tmp_path, SIZE, 16) as mount:
         assert mount.is_mount()
+        device = mount.stat().st_dev
+        limit = f"{os.major(device)}:{os.minor(device)} {16 * MIB}"
+        assert limit in (LIMITS / "blkio.throttle.write_bps_device").read_text()
         assert 0.7 < _write_s(mount / "file", 16 * MIB) < 10
         assert 0.7 < _cold_read_s(mount / "file") < 10
         inside = str(mount)
     assert list(tmp_path.iterdir()) == []
     assert inside not in _mounts()
-    assert (LIMITS / "blkio.throttle.write_bps_device").read_text() == limits
+    # Not that nothing is limited: other tests may have a device of their own at the same time.
+    assert limit not in (LIMITS / "blkio.throttle.write_bps_device").read_text()
 
 
 @pytest.mark.system
