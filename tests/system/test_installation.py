@@ -66,14 +66,18 @@ def test_up_makes_all_services_healthy(state: StateFolder) -> None:
     assert f"http://127.0.0.1:{load_settings(state).api_port}" in status.stdout
 
 
+def listening_on(process: psutil.Process) -> list[str]:
+    """The addresses that a process listens on; none of one that has ended since it was listed."""
+    try:
+        found = process.net_connections(kind="inet")
+    except psutil.NoSuchProcess:
+        return []
+    return [connection.laddr.ip for connection in found if connection.status == psutil.CONN_LISTEN]
+
+
 def test_everything_listens_on_loopback_only(state: StateFolder) -> None:
     family = [process for one in managed_services(state) for process in one.family()]
-    listening = [
-        connection.laddr.ip
-        for process in family
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = [ip for process in family for ip in listening_on(process)]
     assert listening, "at least the web server listens"
     assert set(listening) == {"127.0.0.1"}
 
