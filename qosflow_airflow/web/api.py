@@ -35,7 +35,9 @@ from qosflow_airflow.web.known_models import KnownModel, KnownModels
 PREFIX = "/api/v1"
 RUNS = 200
 """How many of its newest runs are counted for a workflow."""
-REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (403, 404, 422, 503)}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal} for status in (400, 401, 403, 404, 422, 503)
+}
 
 Limit = Annotated[int, Query(ge=1, le=MAX_ROWS)]
 Offset = Annotated[int, Query(ge=0, le=2**31 - 1)]
@@ -45,16 +47,20 @@ def build_api(
     open_store: Callable[[], Store], reader_of: Callable[..., DagReader], known: KnownModels
 ) -> APIRouter:
     """Return the routes, which read from a store and give what ``reader_of``, a dependency, lets them."""
-    router = APIRouter(prefix=PREFIX, responses=REFUSALS)
+    router = APIRouter(
+        prefix=PREFIX, responses=REFUSALS, generate_unique_id_function=lambda route: route.name
+    )
     reader_dependency = Depends(reader_of)
 
     @router.get("/workflows")
     def workflows(reader: DagReader = reader_dependency) -> Workflows:
+        """Workflows by name, each with its newest model and the deadlines of its runs."""
         with open_store() as store:
             return Workflows(workflows=list_workflows(store, reader))
 
     @router.get("/workflows/{name:path}/models")
     def models(name: str, limit: Limit = 50) -> Models:
+        """The model versions of a workflow, newest first."""
         with open_store() as store:
             check_name(name, "workflow")
             store.workflow(name)
@@ -62,6 +68,7 @@ def build_api(
 
     @router.post("/workflows/{name:path}/ask")
     def ask_workflow(name: str, question: Question) -> dict[str, Any]:
+        """What the newest model of a workflow answers; nothing is kept."""
         request = QoSRequest.parse(question.model_dump())
         with open_store() as store:
             newest = store.newest_model(check_name(name, "workflow"))
@@ -69,17 +76,20 @@ def build_api(
 
     @router.get("/models/{model_id}")
     def model(model_id: str) -> ModelOut:
+        """What is in a model."""
         with open_store() as store:
             cards = store.report_cards(model_id, limit=1)
             return model_out(known.get(store, model_id), cards[0].report if cards else None)
 
     @router.get("/models/{model_id}/figures")
     def figures(model_id: str, nodes: int, region: int = 0) -> FiguresOut:
+        """The numbers of a model's figures at a node count."""
         with open_store() as store:
             return figures_out(known.get(store, model_id), nodes, region)
 
     @router.post("/models/{model_id}/ask")
     def ask_model(model_id: str, question: Question) -> dict[str, Any]:
+        """What a model answers; nothing is kept."""
         request = QoSRequest.parse(question.model_dump())
         with open_store() as store:
             return known.get(store, model_id).answer(store, request)
@@ -91,6 +101,7 @@ def build_api(
         offset: Offset = 0,
         reader: DagReader = reader_dependency,
     ) -> Recommendations:
+        """Recommendations, newest first, without those that the user may not see."""
         if workflow is not None:
             check_name(workflow, "workflow")
         with open_store() as store:
@@ -101,6 +112,7 @@ def build_api(
 
     @router.get("/recommendations/{recommendation_id}")
     def recommendation(recommendation_id: str, reader: DagReader = reader_dependency) -> RecommendationOut:
+        """A recommendation with what was asked, answered and measured."""
         with open_store() as store:
             record = store.recommendation(recommendation_id)
             check_readable(reader, record)

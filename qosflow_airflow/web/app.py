@@ -9,6 +9,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from qosflow_airflow.exceptions import QoSFlowError
 from qosflow_airflow.hooks.qosflow import QoSFlowHook
@@ -16,7 +17,8 @@ from qosflow_airflow.store.base import Store
 from qosflow_airflow.web.access import ForbiddenError
 from qosflow_airflow.web.api import PREFIX, build_api
 from qosflow_airflow.web.known_models import KnownModels
-from qosflow_airflow.web.problems import FORBIDDEN, ProblemView, mistakes, problem_of
+from qosflow_airflow.web.openapi import build_document_route
+from qosflow_airflow.web.problems import FORBIDDEN, ProblemView, mistakes, problem_of, refused
 from qosflow_airflow.web.routes import build_router, page
 
 log = logging.getLogger(__name__)
@@ -60,11 +62,13 @@ def create_app(store: Callable[[], Store] = open_store) -> FastAPI:
         title="QoSFlow", dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, openapi_url=None
     )
     known = KnownModels()
+    app.include_router(build_document_route())
     app.include_router(build_api(store, AirflowDagReader, known))
     app.include_router(build_router(store, AirflowDagReader, known))
     app.add_exception_handler(QoSFlowError, _show_error)
     app.add_exception_handler(ForbiddenError, _show_refusal)
     app.add_exception_handler(RequestValidationError, _show_mistake)
+    app.add_exception_handler(StarletteHTTPException, _show_status)
 
     @app.middleware("http")
     async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -90,6 +94,13 @@ def _show_refusal(request: Request, _: Exception) -> Response:
 def _show_mistake(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return _show(request, mistakes(error.errors()))
+
+
+def _show_status(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    response = _show(request, refused(error.status_code, str(error.detail)))
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _show(request: Request, problem: ProblemView) -> Response:

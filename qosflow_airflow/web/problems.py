@@ -35,6 +35,13 @@ FORBIDDEN = ProblemView(
     "Ask for the right to read the Dag.",
 )
 
+REFUSED = {
+    401: ("LoginError", "Log in to Airflow, or send a token."),
+    403: ("ForbiddenError", "Ask for the right to do this."),
+    404: ("NotFoundError", None),
+}
+"""Kinds of refusals, and what helps, by status."""
+
 
 def problem_of(error: Exception) -> ProblemView:
     """Return what is said of an error: what the user can cure in full, of the server's own little."""
@@ -50,6 +57,12 @@ def problem_of(error: Exception) -> ProblemView:
     return ProblemView(
         500, "Something is wrong", kind, "The page cannot be shown. The web server's log says why."
     )
+
+
+def refused(status: int, said: str) -> ProblemView:
+    """Return what is said where Airflow or the web framework refuses, in the words of that refusal."""
+    kind, cure = REFUSED.get(status, ("RequestError", None))
+    return ProblemView(status, "This cannot be shown", kind, clean(said), cure)
 
 
 def mistakes(found: Sequence[Mapping[str, Any]]) -> ProblemView:

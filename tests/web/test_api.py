@@ -41,6 +41,7 @@ def error_of(answer: Any) -> dict[str, Any]:
 
 def routes(model_id: str, recommendation_id: str) -> list[tuple[str, str]]:
     return [
+        ("GET", "/openapi.json"),
         ("GET", "/workflows"),
         ("GET", "/workflows/two/models"),
         ("POST", "/workflows/two/ask"),
@@ -83,6 +84,44 @@ def test_these_are_all_the_routes(client: Client) -> None:
         "/recommendations/{recommendation_id}",
         "/static/{name}",
     }
+
+
+def test_the_document_names_every_route_as_it_is_served(client: Client) -> None:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    viewer = client("viewer")
+    outer = FastAPI()
+    outer.mount("/airflow/qosflow", viewer.app)
+    served = TestClient(outer, headers=dict(viewer.headers))
+    document = served.get(f"/airflow/qosflow{API}/openapi.json").json()
+    assert document["openapi"].startswith("3.")
+    assert document["servers"] == [{"url": "/airflow/qosflow"}]
+    named = {(method.upper(), path) for path, found in document["paths"].items() for method in found}
+    assert len(named) == len(routes("", "")) - 1
+    assert all(path.startswith(f"{API}/") for _, path in named)
+    for found in document["paths"].values():
+        for operation in found.values():
+            assert operation["security"]
+            assert operation["description"]
+            refusals = {status for status in operation["responses"] if status != "200"}
+            assert refusals >= {"400", "401", "403", "404", "422", "503"}
+            for status in refusals:
+                schema = operation["responses"][status]["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Refusal"}
+
+
+def test_every_refusal_has_the_same_form(client: Client, version: ModelVersion) -> None:
+    refused = client(None).get(f"{API}/workflows")
+    assert (refused.status_code, error_of(refused)["kind"]) == (401, "LoginError")
+    absent = client("viewer").get(f"{API}/nothing")
+    assert (absent.status_code, error_of(absent)["kind"]) == (404, "NotFoundError")
+    wrong = client("viewer").delete(f"{API}/workflows")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+    assert error_of(wrong)["message"] == "Method Not Allowed"
+    broken = client("viewer").post(f"{API}/workflows/two/ask", content=b"\xff", headers=JSON)
+    assert broken.status_code == 400
+    assert error_of(broken)["message"]
 
 
 def test_workflows_come_with_their_newest_model_and_their_runs(
