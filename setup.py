@@ -62,9 +62,11 @@ EXTRAS_REQUIRE = {
         "import-linter",  # the architecture's layers, enforced
         "mypy",  # static types, strict
         "pandas-stubs",  # types of pandas, for mypy
+        "playwright",  # the pages in a real browser; uses the system's Chromium and downloads none
         "pytest",  # the tests
         "pytest-xdist",  # the tests on all cores
         "ruff",  # lint and format
+        "schemathesis",  # the JSON API, asked whatever its description allows
         "scipy-stubs",  # types of scipy, for mypy
         "types-psutil",  # types of psutil, for mypy
         "types-psycopg2",  # types of psycopg2, for mypy

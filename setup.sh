@@ -20,15 +20,17 @@ Usage: ./setup.sh COMMAND
   qosflow ...  any QoSFlow command in that environment, for example: ./setup.sh qosflow models
   test ...     lint, types, architecture and all tests; arguments go to pytest
   test-kubernetes ...  the tests on a real cluster: the one that KUBECONFIG names, with the workload's image loaded
-  lock         remake constraints/ (newest versions that fit together)
+  lock         remake constraints/ (newest versions that fit together; with --keep, those that are there)
   help         this text
 
 Each command makes the Python environment first where it is missing or out of date.
 
 Environment variables:
   QOSFLOW_HOME                    state folder; default .qosflow in this folder. Nothing outside it is written, but
-                                  for the demo's files in memory, which "down" removes, and the package fio.
-  QOSFLOW_SYSTEM_PACKAGES         "no" leaves out installing fio, with which storage is measured, where run as root
+                                  for the demo's files in memory, which "down" removes, and system packages.
+  QOSFLOW_SYSTEM_PACKAGES         "no" leaves out installing fio, with which storage is measured, and chromium, in
+                                  which the pages are tested; they are installed where run as root
+  QOSFLOW_SCREENSHOTS             where the tests leave pictures of the pages; default .qosflow/screenshots
   QOSFLOW_POSTGRES_URL            your own server instead of the embedded one: postgresql://user:password@host:port
                                   (remembered; the value "embedded" goes back). Its user may create databases, or
                                   both exist already. A database in the URL is used for creating ours only.
@@ -137,20 +139,31 @@ installation_cure() {
     fi
 }
 
-# Direct I/O is measured best by fio. It is a system package, so only root can install it, and nobody must.
+# System packages: only root can install them, and nobody must.
 ensure_fio() {
-    command -v fio >/dev/null && return
-    local cure="Debian, Ubuntu: apt-get install fio. Without it, processes of QoSFlow's own measure direct I/O."
-    if [ "${QOSFLOW_SYSTEM_PACKAGES:-yes}" != yes ] || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        say "fio is not installed. $cure"
-        return
-    fi
-    say "Installing fio (QOSFLOW_SYSTEM_PACKAGES=no leaves it out)"
-    { install_fio || { apt-get update && install_fio; }; } >/dev/null 2>&1 || say "fio could not be installed. $cure"
+    ensure_system "Without it, processes of QoSFlow's own measure direct I/O." fio
 }
 
-install_fio() {
-    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends fio
+ensure_chromium() {
+    ensure_system "Without it, the tests in a browser are skipped." chromium fonts-dejavu-core
+}
+
+ensure_system() { # ensure_system WITHOUT PROGRAM [PACKAGE ...]; the program's package is called like it
+    local without="$1" program="$2"
+    shift
+    ! command -v "$program" >/dev/null || return 0
+    local cure="Debian, Ubuntu: apt-get install $*. $without"
+    if [ "${QOSFLOW_SYSTEM_PACKAGES:-yes}" != yes ] || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        say "$program is not installed. $cure"
+        return
+    fi
+    say "Installing $program (QOSFLOW_SYSTEM_PACKAGES=no leaves it out)"
+    { install_system "$@" || { apt-get update && install_system "$@"; }; } >/dev/null 2>&1 ||
+        say "$program could not be installed. $cure"
+}
+
+install_system() {
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends "$@"
 }
 
 bringup() {
@@ -207,6 +220,7 @@ case "$COMMAND" in
     test)
         ensure_environment
         ensure_fio
+        ensure_chromium
         run_tests "$@"
         ;;
     test-kubernetes)
@@ -216,7 +230,7 @@ case "$COMMAND" in
         ;;
     lock)
         ensure_environment
-        exec "$VENV/bin/python" "$ROOT/scripts/lock.py"
+        exec "$VENV/bin/python" "$ROOT/scripts/lock.py" "$@"
         ;;
     help | -h | --help)
         usage

@@ -113,6 +113,30 @@ def test_a_package_that_needs_a_compiler_is_said_so(clone: Path) -> None:
     assert "build-essential" in result.stderr
 
 
+def test_system_packages_are_installed_by_root_only_where_they_are_missing(
+    clone: Path, tmp_path: Path
+) -> None:
+    environment, programs, asked = clone / ".venv" / "bin", tmp_path / "programs", tmp_path / "asked"
+    environment.mkdir(parents=True)
+    programs.mkdir()
+    for tool in ("bash", "cat", "cksum", "dirname", "sed", "sh", "tee"):
+        (programs / tool).symlink_to(shutil.which(tool) or "")
+    make_python(environment, "python", "echo 3.11")
+    for tool in ("ruff", "mypy", "lint-imports", "pytest"):
+        make_python(environment, tool, "exit 0")
+    make_python(programs, "id", "echo 0")
+    make_python(programs, "fio", "exit 0")
+    make_python(programs, "apt-get", f'echo "$@" >>"{asked}"')
+    left_out = setup(clone, "test", PATH=str(programs), QOSFLOW_SYSTEM_PACKAGES="no")
+    assert left_out.returncode == 0, left_out.stderr
+    assert "chromium is not installed. Debian, Ubuntu: apt-get install chromium" in left_out.stdout
+    assert "fio" not in left_out.stdout
+    assert not asked.exists()
+    assert setup(clone, "test", PATH=str(programs)).returncode == 0
+    (command,) = asked.read_text().splitlines()
+    assert command.endswith("install --yes --no-install-recommends chromium fonts-dejavu-core")
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
