@@ -25,7 +25,7 @@ from qosflow_airflow.web.what_if import Fields, answer_view, form_view, parse_fo
 
 LISTED = 50
 """How many recommendations the first page lists."""
-STATIC = {"qosflow.css": "text/css", "what-if.js": "text/javascript"}
+STATIC = {"qosflow.css": "text/css", "theme.js": "text/javascript", "what-if.js": "text/javascript"}
 """The files that pages load. They are read by everyone who may log in, and tell nothing."""
 
 TEMPLATES = Environment(

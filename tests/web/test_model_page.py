@@ -82,7 +82,8 @@ def test_the_page_of_a_model_shows_regions_orderings_and_figures_with_their_numb
     assert page.tags.count("figure") == 4
     assert page.handlers == []
     assert "style" not in page.tags
-    assert [link for link in page.links if link.endswith(".js")] == ["../static/what-if.js"]
+    scripts = [link for link in page.links if link.endswith(".js")]
+    assert scripts == ["../static/theme.js", "../static/what-if.js"]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_names_of_workflows_stages_and_tiers_stay_text(
         assert evil in page.text
         assert page.handlers == []
         assert "img" not in page.tags
-        assert page.tags.count("script") == (0 if path == "/" else 1)
+        assert page.tags.count("script") == (1 if path == "/" else 2)
     listed = viewer.get("/api/v1/workflows")
     assert listed.headers["content-type"] == "application/json"
     assert listed.json()["workflows"][0]["name"] == evil
@@ -207,7 +208,7 @@ def test_an_element_escapes_what_it_holds() -> None:
 
 
 def test_statics_need_a_login_and_there_are_no_others(client: Client) -> None:
-    kinds = {"qosflow.css": "text/css", "what-if.js": "text/javascript"}
+    kinds = {"qosflow.css": "text/css", "theme.js": "text/javascript", "what-if.js": "text/javascript"}
     folder = files("qosflow_airflow.web").joinpath("static")
     assert {path.name for path in folder.iterdir()} == set(kinds)
     for name, kind in kinds.items():

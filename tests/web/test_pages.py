@@ -180,7 +180,7 @@ def test_text_from_bundles_and_dags_stays_text(
         assert answer.status_code == 200
         assert EVIL in page.text
         assert EVIL not in answer.text
-        assert "script" not in page.tags
+        assert page.tags.count("script") == 1
         assert page.handlers == []
 
 
