@@ -298,10 +298,28 @@ class Store(ABC):
         """Return the observations of a recommended run by stage, map index and try."""
 
     @abstractmethod
-    def runs(self, workflow: str, limit: int = 50, *, with_unfinished: bool = False) -> tuple[RunRecord, ...]:
-        """Return the runs of a workflow that an outcome or an observation tells of, newest first.
+    def task_observations(
+        self, dag_id: str, run_id: str, task_id: str, limit: int = MAX_ROWS
+    ) -> tuple[Observation, ...]:
+        """Return what the instances of a task told in a Dag run, by map index and try.
 
-        With ``with_unfinished``, recommendations that nothing is known of are among them.
+        Of a run that nothing was recommended for, nothing is known: the answer is empty.
+        """
+
+    @abstractmethod
+    def runs(
+        self,
+        workflow: str | None = None,
+        limit: int = 50,
+        *,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+        with_unfinished: bool = False,
+    ) -> tuple[RunRecord, ...]:
+        """Return the runs that an outcome or an observation tells of, newest first.
+
+        They are those of a workflow, of a Dag, and of a Dag run, where these are given. With
+        ``with_unfinished``, recommendations that nothing is known of are among them.
         """
 
     # Connection

@@ -131,6 +131,21 @@ def checked_inputs(inputs: Mapping[str, str]) -> str:
     return text
 
 
+def check_airflow_ids(ids: Mapping[str, object]) -> None:
+    """Refuse what Airflow gives no Dag, run or task as its name; ``ids`` are by what they name."""
+    for field, text in ids.items():
+        checked_text(text, field, MAX_AIRFLOW_ID_CHARS)
+
+
+def checked_runs_of(workflow: str | None, dag_id: str | None, run_id: str | None) -> dict[str, str | None]:
+    """Return whose runs are asked for, ``None`` where it does not matter."""
+    if workflow is not None:
+        checked_text(workflow, "the name of a workflow")
+    ids = {"dag_id": dag_id, "run_id": run_id}
+    check_airflow_ids({field: text for field, text in ids.items() if text is not None})
+    return {"workflow": workflow, **ids}
+
+
 def checked_record(record: RecommendationRecord) -> RecommendationRecord:
     """Return a copy of a recommendation as a store gives it back, or raise :class:`StoreError`."""
     if record.status not in get_args(RecommendationStatus):
@@ -143,9 +158,8 @@ def checked_record(record: RecommendationRecord) -> RecommendationRecord:
         raise StoreError(
             f"try_number is {record.try_number!r}.", cure="Give Airflow's whole number, or None."
         )
-    for field in ("dag_id", "run_id", "task_id"):
-        if getattr(record, field) is not None:
-            checked_text(getattr(record, field), field, MAX_AIRFLOW_ID_CHARS)
+    given = {field: getattr(record, field) for field in ("dag_id", "run_id", "task_id")}
+    check_airflow_ids({field: text for field, text in given.items() if text is not None})
     return RecommendationRecord(
         model_id=checked_id(record.model_id, "model"),
         workflow=checked_text(record.workflow, "the name of a workflow"),

@@ -84,6 +84,9 @@ class StageRun:
     ``tasks`` of its ``count`` were done by first tries that succeeded by themselves, from ``start_s`` to
     ``end_s``; ``others`` are task instances that failed, were tried again, or were set by somebody.
     ``skewed`` end before they start.
+
+    All tries together went from ``first_s`` to ``last_s``. From ``ready_s`` on its first task only waited for
+    Airflow; no first try waited longer than ``queue_s``.
     """
 
     stage: str
@@ -95,6 +98,10 @@ class StageRun:
     end_s: float | None
     read_bytes: int | None = None
     write_bytes: int | None = None
+    first_s: float | None = None
+    last_s: float | None = None
+    ready_s: float | None = None
+    queue_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,8 @@ class RunRecord:
     """A run that followed a recommendation: what was to run, and what is known of it.
 
     ``configuration`` is plain JSON, ``None`` where nothing was to run; ``predicted_s`` is what was said that
-    it takes; ``outcome`` is the newest one, if any.
+    it takes; ``outcome`` is the newest one, if any. ``replans`` is the recommendation whose place this one
+    took in its run, if any.
     """
 
     recommendation_id: str
@@ -117,6 +125,8 @@ class RunRecord:
     stages: tuple[StageRun, ...]
     dag_id: str | None = None
     run_id: str | None = None
+    task_id: str | None = None
+    replans: str | None = None
 
     @property
     def is_told(self) -> bool:
@@ -159,6 +169,15 @@ def stage_runs(observations: Iterable[Observation]) -> tuple[StageRun, ...]:
 def _stage_run(stage: str, found: list[Observation]) -> StageRun:
     taught = [one for one in found if one.teaches]
     spans = [one.span_s for one in taught if one.span_s is not None]
+    all_spans = [span for one in found if (span := one.span_s) is not None and span[0] <= span[1]]
+    waits = [
+        (one.start_s - one.queue_s, one.queue_s)
+        for one in found
+        if one.try_number == 1
+        and one.source == "task"
+        and one.start_s is not None
+        and one.queue_s is not None
+    ]
 
     def total(name: str) -> int | None:
         moved = [getattr(one, name) for one in taught if getattr(one, name) is not None]
@@ -174,6 +193,10 @@ def _stage_run(stage: str, found: list[Observation]) -> StageRun:
         end_s=max((end for _, end in spans), default=None),
         read_bytes=total("read_bytes"),
         write_bytes=total("write_bytes"),
+        first_s=min((start for start, _ in all_spans), default=None),
+        last_s=max((end for _, end in all_spans), default=None),
+        ready_s=min((ready for ready, _ in waits), default=None),
+        queue_s=max((queue for _, queue in waits), default=None),
     )
 
 

@@ -326,11 +326,39 @@ class MemoryStore(Store):
             found = [key for key in sorted(self._observations) if key[0] == identifier]
             return tuple(self._observations[key] for key in found[:limit])
 
-    def runs(self, workflow: str, limit: int = 50, *, with_unfinished: bool = False) -> tuple[RunRecord, ...]:
+    def task_observations(
+        self, dag_id: str, run_id: str, task_id: str, limit: int = MAX_ROWS
+    ) -> tuple[Observation, ...]:
         checks.checked_limit(limit)
-        checked_text(workflow, _NAME)
+        checks.check_airflow_ids({"dag_id": dag_id, "run_id": run_id, "task_id": task_id})
         with self._open():
-            records = [one for one in self._recommendations.values() if one.workflow == workflow]
+            task = (dag_id, run_id, task_id)
+            found = [
+                one
+                for one in self._observations.values()
+                if (one.dag_id, one.run_id, one.task_id) == task
+                and _of_run(self._recommendations[one.recommendation_id], dag_id, run_id)
+            ]
+            found.sort(key=lambda one: (one.map_index, one.try_number, one.source, one.recommendation_id))
+            return tuple(found[:limit])
+
+    def runs(
+        self,
+        workflow: str | None = None,
+        limit: int = 50,
+        *,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+        with_unfinished: bool = False,
+    ) -> tuple[RunRecord, ...]:
+        checks.checked_limit(limit)
+        of = checks.checked_runs_of(workflow, dag_id, run_id)
+        with self._open():
+            records = [
+                one
+                for one in self._recommendations.values()
+                if all(asked in (None, getattr(one, name)) for name, asked in of.items())
+            ]
             records.sort(key=lambda one: (one.created_at, one.recommendation_id), reverse=True)
             found = [run for run in map(self._run, records) if with_unfinished or run.is_told]
             return tuple(found[:limit])
@@ -354,6 +382,8 @@ class MemoryStore(Store):
             stages=stage_runs(observations),
             dag_id=record.dag_id,
             run_id=record.run_id,
+            task_id=record.task_id,
+            replans=(answer.get("replans") or {}).get("recommendation_id"),
         )
 
     # Connection
@@ -384,6 +414,10 @@ class MemoryStore(Store):
         if identifier not in self._models:
             raise checks.no_such("model", model_id)
         return self._models[identifier]
+
+
+def _of_run(record: RecommendationRecord, dag_id: str, run_id: str) -> bool:
+    return (record.dag_id, record.run_id) == (dag_id, run_id)
 
 
 def _observation_key(found: Observation) -> tuple[str, str, int, int, str]:

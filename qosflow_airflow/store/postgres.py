@@ -310,11 +310,27 @@ class PostgresStore(Store):
             found = rows(cursor, "observations", recommendation_id=identifier, limit=limit)
         return tuple(Observation(**one) for one in found)
 
-    def runs(self, workflow: str, limit: int = 50, *, with_unfinished: bool = False) -> tuple[RunRecord, ...]:
+    def task_observations(
+        self, dag_id: str, run_id: str, task_id: str, limit: int = MAX_ROWS
+    ) -> tuple[Observation, ...]:
         checks.checked_limit(limit)
-        checked_text(workflow, _NAME)
-        found = self._rows("runs", workflow=workflow, limit=limit, all=bool(with_unfinished))
-        return tuple(map(_run, found))
+        task = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
+        checks.check_airflow_ids(task)
+        found = self._rows("task_observations", **task, limit=limit)
+        return tuple(Observation(**one) for one in found)
+
+    def runs(
+        self,
+        workflow: str | None = None,
+        limit: int = 50,
+        *,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+        with_unfinished: bool = False,
+    ) -> tuple[RunRecord, ...]:
+        checks.checked_limit(limit)
+        of = checks.checked_runs_of(workflow, dag_id, run_id)
+        return tuple(map(_run, self._rows("runs", **of, limit=limit, all=bool(with_unfinished))))
 
     # Connection
 

@@ -447,6 +447,7 @@ def test_listings_are_bounded(store: Store, new_recommendation, limit: int) -> N
         lambda: store.outcomes(record.recommendation_id, limit),
         lambda: store.observations(record.recommendation_id, limit),
         lambda: store.runs("genome", limit),
+        lambda: store.task_observations("d", "r", "t", limit),
         lambda: store.report_cards(record.model_id, limit),
     ):
         with pytest.raises(StoreError, match="limit is"):
@@ -636,8 +637,88 @@ def test_a_stage_of_a_run_is_summed_up_over_first_tries_that_succeeded(
     )
     (run,) = store.runs("genome")
     assert run.stages == (
-        StageRun("merge", 1, 0, 1, 0, None, None),
+        StageRun("merge", 1, 0, 1, 0, None, None, first_s=100.0, last_s=110.0),
         StageRun("odd", 1, 1, 0, 1, 50.0, 40.0),
-        StageRun("split", 2, 2, 2, 0, 100.0, 111.0, 5, None),
+        StageRun("split", 2, 2, 2, 0, 100.0, 111.0, 5, None, first_s=1.0, last_s=999.0),
         StageRun("vague", 3, 3, 0, 0, None, None),
     )
+
+
+def test_how_long_a_stage_waited_is_told_by_the_first_tries_of_its_tasks(
+    store: Store, new_recommendation
+) -> None:
+    identifier = new_recommendation(store).recommendation_id
+    store.add_observations(
+        [
+            observed(identifier, map_index=0, start_s=100.0, queue_s=2.5),
+            observed(identifier, map_index=1, start_s=104.0, queue_s=6.0, state="failed"),
+            observed(identifier, map_index=1, start_s=130.0, queue_s=32.0, try_number=2),
+            observed(identifier, map_index=0, start_s=1.0, queue_s=90.0, source="user"),
+            observed(identifier, map_index=2, start_s=None, queue_s=70.0),
+            observed(identifier, map_index=3, start_s=99.0),
+        ]
+    )
+    (run,) = store.runs("genome")
+    assert (run.stages[0].ready_s, run.stages[0].queue_s) == (97.5, 6.0)
+
+
+def test_runs_of_a_dag_and_of_a_dag_run_are_found(store: Store, new_recommendation) -> None:
+    def made(minute: int, workflow: str = "genome", **fields: object) -> RecommendationRecord:
+        at = datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+        return new_recommendation(store, workflow, created_at=at, **fields)
+
+    first = made(1, dag_id="nightly", run_id="one", task_id="recommend")
+    planned = {"recommendation_id": first.recommendation_id, "begun": {}, "failed": {}}
+    again = made(2, dag_id="nightly", run_id="one", task_id="merge.stage_in", answer={"replans": planned})
+    other = made(3, "ddmd", dag_id="nightly", run_id="two")
+    made(4, dag_id="weekly", run_id="one")
+    made(5, dag_id=None)
+
+    def found(**of: str) -> list[str]:
+        return [run.recommendation_id for run in store.runs(**of, with_unfinished=True)]
+
+    of_run = [again.recommendation_id, first.recommendation_id]
+    assert found(dag_id="nightly") == [other.recommendation_id, *of_run]
+    assert found(dag_id="nightly", run_id="one") == of_run
+    assert found(dag_id="nightly", workflow="ddmd") == [other.recommendation_id]
+    assert found(dag_id="nobody") == []
+    assert len(store.runs(with_unfinished=True)) == 5
+    assert store.runs(dag_id="nightly") == ()
+    newest, oldest = store.runs(dag_id="nightly", run_id="one", with_unfinished=True)
+    assert (newest.replans, newest.task_id) == (first.recommendation_id, "merge.stage_in")
+    assert (oldest.replans, oldest.task_id) == (None, "recommend")
+
+
+def test_what_a_task_told_in_a_run_is_found_by_its_name(store: Store, new_recommendation) -> None:
+    task = {"dag_id": "nightly", "run_id": "one", "task_id": "split.run"}
+    record = new_recommendation(store, dag_id="nightly", run_id="one")
+    again = new_recommendation(store, dag_id="nightly", run_id="one")
+    elsewhere = new_recommendation(store, dag_id="nightly", run_id="two")
+    first = observed(record.recommendation_id, map_index=0, state="failed", **task)
+    second = observed(again.recommendation_id, map_index=0, try_number=2, **task)
+    third = observed(again.recommendation_id, map_index=10, **task)
+    store.add_observations(
+        [
+            *(third, second, first),
+            observed(record.recommendation_id, map_index=4, **(task | {"task_id": "merge.run"})),
+            observed(record.recommendation_id, map_index=5, **(task | {"run_id": "two"})),
+            observed(elsewhere.recommendation_id, map_index=6, **task),
+            observed(record.recommendation_id, map_index=7),
+        ]
+    )
+    assert store.task_observations(**task) == (first, second, third)
+    assert store.task_observations(**task, limit=2) == (first, second)
+    assert store.task_observations("nightly", "one", "clean") == ()
+
+
+@pytest.mark.parametrize("name", ["", "a\x00b", "x" * 2000, 7])
+def test_names_that_airflow_does_not_give_are_refused(store: Store, name) -> None:
+    for call in (
+        lambda: store.runs(dag_id=name),
+        lambda: store.runs(dag_id="d", run_id=name),
+        lambda: store.runs(name),
+        lambda: store.task_observations("d", "r", name),
+        lambda: store.task_observations(name, "r", "t"),
+    ):
+        with pytest.raises(StoreError):
+            call()

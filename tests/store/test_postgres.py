@@ -382,6 +382,38 @@ def test_the_newest_rows_are_found_by_an_index(raw, query: str, parameters: dict
     assert "Sort" not in plan
 
 
+@pytest.mark.parametrize(
+    ("of", "index"),
+    [
+        ({"workflow": "genome"}, "recommendations_workflow"),
+        ({"dag_id": "nightly"}, "recommendations_dag"),
+        ({"dag_id": "nightly", "run_id": "one"}, "recommendations_run"),
+    ],
+)
+def test_runs_are_found_by_an_index_in_the_order_in_which_they_are_listed(
+    raw, of: dict[str, str], index: str
+) -> None:
+    parameters = {"workflow": None, "dag_id": None, "run_id": None, "limit": 50, "all": True, **of}
+    with raw, raw.cursor() as cursor:
+        cursor.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
+        cursor.execute("explain " + queries()["runs"], parameters)
+        plan = [line.strip() for (line,) in cursor.fetchall()]
+    assert any(f"Index Scan Backward using {index} on recommendations r" in line for line in plan), plan
+    # Sorted is only what belongs to one of them: nothing is sorted before the first is found.
+    assert plan[0].startswith("Limit")
+    assert not plan[1].startswith("->  Sort"), plan
+
+
+def test_what_a_task_told_is_found_among_the_tasks_of_its_run(raw) -> None:
+    parameters = {"dag_id": "nightly", "run_id": "one", "task_id": "split.run", "limit": 50}
+    with raw, raw.cursor() as cursor:
+        cursor.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
+        cursor.execute("explain " + queries()["task_observations"], parameters)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "recommendations_run" in plan
+    assert "observations_pkey" in plan
+
+
 def _wait_until_blocked(raw: extensions.connection) -> None:
     with closing(psycopg2.connect(raw.dsn, password="test")) as other:
         other.autocommit = True

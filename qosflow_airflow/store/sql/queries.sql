@@ -208,9 +208,19 @@ select recommendation_id::text, stage, map_index, try_number, source, state, tas
 from qosflow.observations where observations.recommendation_id = %(recommendation_id)s
 order by stage collate "C", map_index, try_number, source limit %(limit)s;
 
+-- name: task_observations
+select o.recommendation_id::text, o.stage, o.map_index, o.try_number, o.source, o.state, o.tasks, o.count,
+    o.start_s, o.end_s, o.work_start_s, o.work_end_s, o.queue_s, o.read_bytes, o.write_bytes, o.tier, o.host,
+    o.dag_id, o.run_id, o.task_id
+from qosflow.recommendations r join qosflow.observations o on o.recommendation_id = r.recommendation_id
+where r.dag_id = %(dag_id)s and r.run_id = %(run_id)s
+    and o.dag_id = r.dag_id and o.run_id = r.run_id and o.task_id = %(task_id)s
+order by o.map_index, o.try_number, o.source, o.recommendation_id limit %(limit)s;
+
 -- name: runs
 -- First tries that succeeded by themselves are told apart from all others, as in finished_runs.py.
 select r.recommendation_id::text, r.model_id::text, r.workflow, r.created_at, r.status, r.dag_id, r.run_id,
+       r.task_id, r.answer #>> '{replans,recommendation_id}' as replans,
        (r.request ->> 'deadline_s')::double precision as deadline_s,
        coalesce(a.described ->> 'run_s', a.described ->> 'makespan_s')::double precision as predicted_s,
        (a.described -> 'configuration')::text as configuration, o.outcome::text as outcome,
@@ -232,9 +242,13 @@ left join lateral (
                min(since_s) filter (where teaches and until_s is not null) as start_s,
                max(until_s) filter (where teaches and since_s is not null) as end_s,
                sum(read_bytes) filter (where teaches) as read_bytes,
-               sum(write_bytes) filter (where teaches) as write_bytes
+               sum(write_bytes) filter (where teaches) as write_bytes,
+               min(since_s) filter (where since_s <= until_s) as first_s,
+               max(until_s) filter (where since_s <= until_s) as last_s,
+               min(begun_s - waited_s) as ready_s, max(waited_s) filter (where begun_s is not null) as queue_s
         from (
-            select stage, tasks, b.count, read_bytes, write_bytes,
+            select stage, tasks, b.count, read_bytes, write_bytes, start_s as begun_s,
+                   case when source = 'task' and try_number = 1 then queue_s end as waited_s,
                    state = 'success' and source = 'task' and try_number = 1 as teaches,
                    case when work_start_s is null or work_end_s is null then start_s else work_start_s end as since_s,
                    case when work_start_s is null or work_end_s is null then end_s else work_end_s end as until_s
@@ -243,5 +257,8 @@ left join lateral (
         group by stage
     ) t
 ) s on true
-where r.workflow = %(workflow)s and (%(all)s or o.outcome is not null or s.stages is not null)
+where (%(workflow)s::text is null or r.workflow = %(workflow)s)
+    and (%(dag_id)s::text is null or r.dag_id = %(dag_id)s)
+    and (%(run_id)s::text is null or r.run_id = %(run_id)s)
+    and (%(all)s or o.outcome is not null or s.stages is not null)
 order by r.created_at desc, r.recommendation_id desc limit %(limit)s;

@@ -92,6 +92,8 @@ create table qosflow.recommendations (
 comment on table qosflow.recommendations is 'Answers given, with request and model. Rows never change.';
 create index recommendations_created_at on qosflow.recommendations (created_at, recommendation_id);
 create index recommendations_workflow on qosflow.recommendations (workflow, created_at, recommendation_id);
+create index recommendations_dag on qosflow.recommendations (dag_id, created_at, recommendation_id);
+create index recommendations_run on qosflow.recommendations (dag_id, run_id, created_at, recommendation_id);
 
 create table qosflow.outcomes (
     outcome_id bigint generated always as identity primary key,
