@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from qosflow_airflow.core.comparison import Comparison
+from qosflow_airflow.core.qos import QoSRequest
 
 Name = Annotated[str, Field(max_length=1000)]
 
 
-class Question(BaseModel):
+class Constraints(BaseModel):
     """Constraints and the objective; what is left out, or ``null``, is not asked for."""
 
     model_config = ConfigDict(extra="forbid")
@@ -22,8 +25,34 @@ class Question(BaseModel):
     max_cost: float | None = None
     allow: list[Name] | None = Field(default=None, max_length=1000)
     exclude: list[Name] = Field(default_factory=list, max_length=1000)
-    pin: dict[Name, Name] = Field(default_factory=dict, max_length=10_000)
     objective: Literal["makespan", "node_hours", "cost", "balanced"] = "makespan"
+
+
+class Question(Constraints):
+    """What a model is asked; ``pin`` maps stages to the tiers that they must take."""
+
+    pin: dict[Name, Name] = Field(default_factory=dict, max_length=10_000)
+
+
+NodeCount = Annotated[int | None, BeforeValidator(lambda text: text or None)]
+"""A node count of a model; an empty choice of a form is none."""
+
+
+class Compared(Constraints):
+    """Two sides that are asked the same: models, and the node counts at which they answer (default: any).
+
+    ``left`` is by default the version before ``right`` or else another one, and ``right_nodes`` is ``nodes``.
+    """
+
+    right: Name
+    left: Name | None = None
+    nodes: NodeCount = None
+    right_nodes: NodeCount = None
+
+    @property
+    def request(self) -> QoSRequest:
+        """What both sides are asked."""
+        return QoSRequest.parse(self.model_dump(include=set(Constraints.model_fields)))
 
 
 class Problem(BaseModel):
@@ -126,6 +155,15 @@ class FiguresOut(BaseModel):
     costs: dict[str, Any] | None
     signature: dict[str, Any] | None
     totals: dict[str, Any] | None
+
+
+class ComparisonOut(BaseModel):
+    """How two models answer the same request; ``words`` says why stages' best tiers differ."""
+
+    left_model: ModelVersionOut
+    right_model: ModelVersionOut
+    comparison: Comparison
+    words: list[str]
 
 
 class RecommendationLineOut(BaseModel):

@@ -16,6 +16,7 @@ from qosflow_airflow.hooks.qosflow import QoSFlowHook
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.web.access import ForbiddenError
 from qosflow_airflow.web.api import PREFIX, build_api
+from qosflow_airflow.web.comparisons import build_comparisons
 from qosflow_airflow.web.known_models import KnownModels
 from qosflow_airflow.web.openapi import build_document_route
 from qosflow_airflow.web.problems import FORBIDDEN, ProblemView, mistakes, problem_of, refused
@@ -64,6 +65,7 @@ def create_app(store: Callable[[], Store] = open_store) -> FastAPI:
     known = KnownModels()
     app.include_router(build_document_route())
     app.include_router(build_api(store, AirflowDagReader, known))
+    app.include_router(build_comparisons(store, known))
     app.include_router(build_router(store, AirflowDagReader, known))
     app.add_exception_handler(QoSFlowError, _show_error)
     app.add_exception_handler(ForbiddenError, _show_refusal)

@@ -133,4 +133,4 @@ def _answered(found: KnownModel, store: Store, fields: Fields) -> dict[str, Any]
         raise
     except QoSFlowError as error:
         return {"answer": None, "problem": problem_of(error).text}
-    return {"answer": view, "problem": None}
+    return {"answer": view, "problem": None, "model_id": found.version.model_id}

@@ -68,6 +68,7 @@ class AnswerView:
     missing: tuple[str, ...]
     params: str
     code: str
+    compare_query: str
 
 
 def parse_form(fields: Fields, model: Model) -> QoSRequest:
@@ -107,6 +108,12 @@ def form_query(request: QoSRequest, model: Model) -> str:
     return urlencode([*fields, ("objective", request.objective), (ASKED, "1")])
 
 
+def constraints_query(request: QoSRequest) -> str:
+    """Return the query that asks the constraints of a request of two models; pins are left out."""
+    asked = {name: value for name, value in _asked(request).items() if name != "pin"}
+    return urlencode(asked, doseq=True)
+
+
 def form_view(fields: Fields, model: Model) -> FormView:
     """Return the form as it was sent, right or wrong."""
     single = dict(fields)
@@ -142,6 +149,7 @@ def answer_view(answer: Mapping[str, Any], request: QoSRequest, model: Model) ->
         missing=tuple(measurement_in_words(one) for one in answer.get("missing", ())),
         params=as_params(request),
         code=as_code(request, model.workflow.name),
+        compare_query=constraints_query(request),
     )
 
 

@@ -48,6 +48,7 @@ def routes(model_id: str, recommendation_id: str) -> list[tuple[str, str]]:
         ("GET", f"/models/{model_id}"),
         ("GET", f"/models/{model_id}/figures?nodes=1"),
         ("POST", f"/models/{model_id}/ask"),
+        ("GET", f"/compare?right={model_id}"),
         ("GET", "/recommendations"),
         ("GET", f"/recommendations/{recommendation_id}"),
     ]
@@ -79,6 +80,7 @@ def test_these_are_all_the_routes(client: Client) -> None:
     pages = {path for _, path in found if not path.startswith(API)}
     assert pages == {
         "/",
+        "/compare",
         "/models/{model_id}",
         "/models/{model_id}/answer",
         "/recommendations/{recommendation_id}",

@@ -239,7 +239,7 @@ def test_links_stay_below_the_server_s_path(client: Client, recommendation: Reco
             links = {str(answer.url.join(link)).partition("#")[0] for link in Page(answer.text).links}
             left |= {link for link in links if link.partition("?")[0] not in seen}
     kinds = {address.partition("/airflow/qosflow/")[2].partition("/")[0] for address in seen}
-    assert kinds == {"", "static", "models", "recommendations", "api"}
+    assert kinds == {"", "static", "models", "compare", "recommendations", "api"}
 
 
 def test_a_database_that_is_away_is_said_without_telling_where_it_is(
