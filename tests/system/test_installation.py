@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import demo
 import psutil
 import pytest
 from airflow_services import managed_services
 from console import SetupError
-from state import ROOT, StateFolder, load_settings
+from state import StateFolder, load_settings
+
+from tests.support.installation import bringup, own_state
 
 pytestmark = [pytest.mark.system, pytest.mark.airflow]
 
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[StateFolder]:
-    # Not pytest's own temporary folder: that one is private, and root's server runs under another account.
-    folder = Path(tempfile.mkdtemp(prefix="qosflow-system-"))
-    folder.chmod(0o755)
-    state = StateFolder(folder / "state")
-    yield state
-    bringup(state, "down")
-    shutil.rmtree(folder)
-
-
-def bringup(state: StateFolder, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "bringup.py"), *arguments],
-        env={**kept, "QOSFLOW_HOME": str(state.path)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
+    with own_state() as state:
+        yield state
 
 
 def running(state: StateFolder) -> dict[str, psutil.Process]:

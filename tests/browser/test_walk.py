@@ -1,0 +1,127 @@
+"""A walk through the pages, as a person takes it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import FrameLocator, Page, expect
+
+from tests.browser.conftest import DAG, WORKFLOW, Installation, Visit, keep_picture
+
+pytestmark = [pytest.mark.system, pytest.mark.airflow]
+
+PHONE = {"width": 390, "height": 844}
+
+
+def frame_of(page: Page) -> FrameLocator:
+    return page.frame_locator("iframe")
+
+
+def open_model(page: Page) -> None:
+    page.goto("/qosflow/")
+    page.get_by_role("link", name=WORKFLOW, exact=True).first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(WORKFLOW)
+
+
+def test_the_navigation_leads_to_the_workflows_and_to_a_model(visit: Visit) -> None:
+    page = visit()
+    page.goto("/")
+    page.get_by_role("link", name="QoSFlow").click()
+    ours = frame_of(page)
+    expect(ours.get_by_role("heading", name="Workflows")).to_be_visible()
+    keep_picture(page, "workflows-in-airflow")
+    ours.get_by_role("link", name=WORKFLOW, exact=True).first.click()
+    expect(ours.get_by_role("heading", level=1)).to_contain_text(WORKFLOW)
+    expect(ours.locator("figure")).not_to_have_count(0)
+    keep_picture(page, "model-in-airflow")
+
+
+def test_an_answer_appears_while_one_types(visit: Visit) -> None:
+    page = visit()
+    open_model(page)
+    answer = page.locator("#answer")
+    expect(answer.locator(".tag").first).to_have_text("feasible")
+    keep_picture(page, "model")
+    page.get_by_label("Deadline, s").press_sequentially("3600")
+    expect(answer).to_contain_text("before the deadline")
+    assert "deadline_s=3600" in page.url, "the question can be sent to others"
+    page.reload()
+    expect(page.get_by_label("Deadline, s")).to_have_value("3600")
+    expect(answer).to_contain_text("before the deadline")
+
+
+def test_an_infeasible_answer_has_repairs_that_are_asked_with_a_click(visit: Visit) -> None:
+    page = visit()
+    open_model(page)
+    page.get_by_label("Deadline, s").press_sequentially("0.001")
+    answer = page.locator("#answer")
+    expect(answer.locator(".tag").first).to_have_text("infeasible")
+    keep_picture(page, "infeasible")
+    repair = answer.get_by_role("link", name=re.compile("deadline of"))
+    repair.first.click()
+    expect(page.locator("#answer .tag").first).to_have_text("feasible")
+    assert float(page.get_by_label("Deadline, s").input_value()) > 0.001
+
+
+def test_the_button_of_a_task_leads_to_its_recommendation(visit: Visit, installation: Installation) -> None:
+    page = visit()
+    run_id = installation.finished()
+    page.goto(f"/dags/{DAG}/runs/{run_id}/tasks/recommend/details")
+    page.get_by_role("link", name="Recommendation").click()
+    expect(page).to_have_url(re.compile("/qosflow/recommendations/"))
+    expect(page.get_by_role("heading", level=1)).to_contain_text(WORKFLOW)
+    expect(page.locator("body")).to_contain_text(run_id)
+    keep_picture(page, "recommendation")
+
+
+def test_a_phone_shows_the_pages_without_scrolling_sideways(visit: Visit, installation: Installation) -> None:
+    page = visit(viewport=PHONE, is_mobile=True, has_touch=True)
+    installation.finished()
+    for name, link in (("workflows", ""), ("model", "models/"), ("recommendation", "recommendations/")):
+        page.goto("/qosflow/")
+        if link:
+            page.goto(page.locator(f"a[href^='{link}']").first.evaluate("one => one.href"))
+        keep_picture(page, f"phone-{name}")
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], name
+
+
+def test_the_dark_is_dark(visit: Visit) -> None:
+    page = visit(color_scheme="dark")
+    open_model(page)
+    keep_picture(page, "model-dark")
+    red, green, blue = map(
+        int, re.findall(r"\d+", page.locator("html").evaluate("one => getComputedStyle(one).backgroundColor"))
+    )
+    assert max(red, green, blue) < 60
+
+
+def test_the_form_is_filled_and_sent_with_the_keyboard(visit: Visit) -> None:
+    page = visit()
+    open_model(page)
+    wanted = set(
+        page.locator("form [name]:not([type=hidden]):visible").evaluate_all("all => all.map(one => one.name)")
+    )
+    page.get_by_label("Deadline, s").focus()
+    reached = set()
+    for _ in range(30):
+        reached.add(page.evaluate("document.activeElement.name || document.activeElement.type"))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none", "where one is must be seen"
+        page.keyboard.press("Tab")
+    assert wanted | {"submit"} <= reached
+    page.get_by_label("Deadline, s").focus()
+    page.keyboard.type("0.001")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer .tag").first).to_have_text("infeasible")
+
+
+def test_what_the_pages_forbid_is_heard(visit: Visit) -> None:
+    page = visit()
+    page.goto("/qosflow/")
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = true'}))"
+    )
+    assert page.evaluate("window.ran") is None
+    complaints = visit.complaints  # type: ignore[attr-defined]
+    assert "Security Policy" in complaints.pop()
