@@ -278,6 +278,10 @@ class Store(ABC):
         """Return the recommendations, for one workflow or for all, newest first, from ``offset`` on."""
 
     @abstractmethod
+    def dag_ids(self, workflow: str, limit: int = 50) -> tuple[str, ...]:
+        """Return the Dags that asked for a workflow, the one that asked last first."""
+
+    @abstractmethod
     def add_outcome(self, recommendation_id: str, outcome: Mapping[str, Any]) -> OutcomeRecord:
         """Keep what a run that followed a recommendation measured. A recommendation may have several."""
 

@@ -294,6 +294,16 @@ class MemoryStore(Store):
             found.sort(key=lambda record: (record.created_at, record.recommendation_id), reverse=True)
             return tuple(map(_copy, found[offset : offset + limit]))
 
+    def dag_ids(self, workflow: str, limit: int = 50) -> tuple[str, ...]:
+        checks.checked_limit(limit)
+        checked_text(workflow, _NAME)
+        with self._open():
+            newest = {}
+            for one in sorted(self._recommendations.values(), key=lambda one: one.created_at):
+                if one.workflow == workflow and one.dag_id is not None:
+                    newest[one.dag_id] = one.created_at
+            return tuple(sorted(newest, key=lambda dag: (-newest[dag].timestamp(), dag))[:limit])
+
     def add_outcome(self, recommendation_id: str, outcome: Mapping[str, Any]) -> OutcomeRecord:
         text = encode(outcome, "outcome")
         with self._open():

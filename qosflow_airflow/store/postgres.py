@@ -278,6 +278,11 @@ class PostgresStore(Store):
         found = self._rows("recommendations", workflow=workflow, limit=limit, offset=offset)
         return tuple(map(_record, found))
 
+    def dag_ids(self, workflow: str, limit: int = 50) -> tuple[str, ...]:
+        checks.checked_limit(limit)
+        found = self._rows("dag_ids", workflow=checked_text(workflow, _NAME), limit=limit)
+        return tuple(str(one["dag_id"]) for one in found)
+
     def add_outcome(self, recommendation_id: str, outcome: Mapping[str, Any]) -> OutcomeRecord:
         recommendation_id = checks.checked_id(recommendation_id, "recommendation")
         text = encode(outcome, "outcome")

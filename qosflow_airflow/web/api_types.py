@@ -166,6 +166,38 @@ class ComparisonOut(BaseModel):
     words: list[str]
 
 
+class DagOut(BaseModel):
+    """A Dag that the user may trigger; a run of a paused one waits until it is paused no more."""
+
+    dag_id: str
+    is_paused: bool
+
+
+class Dags(BaseModel):
+    """Dags that asked for a workflow, the last to ask first."""
+
+    dags: list[DagOut]
+
+
+class NewRun(BaseModel):
+    """What a run of a Dag is started with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workflow: Name
+    question: Question
+
+
+class NewRunOut(BaseModel):
+    """A run that was started: its params, what the Dag's own defaults ask for, and its path in Airflow."""
+
+    dag_id: str
+    run_id: str
+    params: dict[str, Any]
+    defaults: dict[str, Any]
+    path: str
+
+
 class RecommendationLineOut(BaseModel):
     """A recommendation in a list."""
 

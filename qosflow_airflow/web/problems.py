@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 from qosflow_airflow.exceptions import NotFoundError, QoSFlowError, StoreError, StoreUnavailableError
 
 
+class ConflictError(QoSFlowError):
+    """What is asked for cannot be done in the state that things are in."""
+
+
 class ProblemView(NamedTuple):
     """A problem: status of HTTP, heading, kind of error, message and cure."""
 
@@ -53,7 +57,8 @@ def problem_of(error: Exception) -> ProblemView:
         return ProblemView(503, "No database", kind, message)
     if isinstance(error, QoSFlowError) and not isinstance(error, StoreError):
         cure = None if error.cure is None else clean(error.cure)
-        return ProblemView(422, "This cannot be asked", kind, clean(error.message), cure)
+        status = 409 if isinstance(error, ConflictError) else 422
+        return ProblemView(status, "This cannot be asked", kind, clean(error.message), cure)
     return ProblemView(
         500, "Something is wrong", kind, "The page cannot be shown. The web server's log says why."
     )

@@ -17,6 +17,7 @@ from qosflow_airflow.exceptions import NotFoundError, QoSFlowError, StoreError
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.web.access import DagReader, check_readable, readable
 from qosflow_airflow.web.api import list_workflows, model_version
+from qosflow_airflow.web.dag_runs import DagStarter, startable_dags
 from qosflow_airflow.web.insights import age, moment, overview, recommendation_view
 from qosflow_airflow.web.known_models import KnownModel, KnownModels
 from qosflow_airflow.web.model_page import ScaleView, scale_view
@@ -25,7 +26,12 @@ from qosflow_airflow.web.what_if import Fields, answer_view, form_view, parse_fo
 
 LISTED = 50
 """How many recommendations the first page lists."""
-STATIC = {"qosflow.css": "text/css", "theme.js": "text/javascript", "what-if.js": "text/javascript"}
+STATIC = {
+    "qosflow.css": "text/css",
+    "theme.js": "text/javascript",
+    "what-if.js": "text/javascript",
+    "trigger.js": "text/javascript",
+}
 """The files that pages load. They are read by everyone who may log in, and tell nothing."""
 
 TEMPLATES = Environment(
@@ -45,11 +51,17 @@ def stored_workflow(store: Store, model_id: str) -> Workflow:
 
 
 def build_router(
-    open_store: Callable[[], Store], reader_of: Callable[..., DagReader], known: KnownModels
+    open_store: Callable[[], Store],
+    reader_of: Callable[..., DagReader],
+    starter_of: Callable[..., DagStarter],
+    known: KnownModels,
 ) -> APIRouter:
-    """Return the pages, which read from a store and show what ``reader_of``, a dependency, lets them."""
+    """Return the pages, which read from a store and show what ``reader_of``, a dependency, lets them.
+
+    ``starter_of``, a dependency too, tells of which Dags the user may start runs.
+    """
     router = APIRouter(default_response_class=HTMLResponse)
-    reader_dependency = Depends(reader_of)
+    reader_dependency, starter_dependency = Depends(reader_of), Depends(starter_of)
 
     @router.get("/")
     def index(reader: DagReader = reader_dependency) -> HTMLResponse:
@@ -60,13 +72,16 @@ def build_router(
         return page("index.html", root="", view=overview(workflows, shown, datetime.now(UTC)))
 
     @router.get("/models/{model_id}")
-    def model(model_id: str, request: Request) -> HTMLResponse:
+    def model(model_id: str, request: Request, starter: DagStarter = starter_dependency) -> HTMLResponse:
         fields = request.query_params.multi_items()
         with open_store() as store:
             found = known.get(store, model_id)
             answer = _answered(found, store, fields)
             cards = store.report_cards(model_id, limit=1)
             versions = store.models(found.version.workflow, limit=LISTED)
+            # A Dag asks the newest model, so that another one's page must not offer to trigger it.
+            is_newest = versions[0].model_id == found.version.model_id
+            dags = startable_dags(store, found.version.workflow, starter) if is_newest else []
         return page(
             "model.html",
             root="../",
@@ -74,6 +89,7 @@ def build_router(
             when=moment(found.version.created_at),
             age=age(datetime.now(UTC) - found.version.created_at),
             versions=versions,
+            dags=dags,
             form=form_view(fields, found.model),
             scale=_scale(found, dict(fields)),
             rules=found.model.rules.name,

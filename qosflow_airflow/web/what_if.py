@@ -110,7 +110,7 @@ def form_query(request: QoSRequest, model: Model) -> str:
 
 def constraints_query(request: QoSRequest) -> str:
     """Return the query that asks the constraints of a request of two models; pins are left out."""
-    asked = {name: value for name, value in _asked(request).items() if name != "pin"}
+    asked = {name: value for name, value in asked_for(request).items() if name != "pin"}
     return urlencode(asked, doseq=True)
 
 
@@ -155,18 +155,19 @@ def answer_view(answer: Mapping[str, Any], request: QoSRequest, model: Model) ->
 
 def as_params(request: QoSRequest) -> str:
     """Return what is asked for as the JSON of a Dag run's params."""
-    return json.dumps(_asked(request), indent=2, ensure_ascii=False)
+    return json.dumps(asked_for(request), indent=2, ensure_ascii=False)
 
 
 def as_code(request: QoSRequest, workflow: str) -> str:
     """Return the operator that asks the same; nothing where Airflow would render a template in a name."""
-    arguments = {"task_id": "recommend", "workflow": workflow, **_asked(request)}
+    arguments = {"task_id": "recommend", "workflow": workflow, **asked_for(request)}
     lines = [f"    {name}={value!r}," for name, value in arguments.items()]
     code = "\n".join(["QoSRecommendOperator(", *lines, ")"])
     return "" if any(mark in code for mark in MARKS) else code
 
 
-def _asked(request: QoSRequest) -> dict[str, Any]:
+def asked_for(request: QoSRequest) -> dict[str, Any]:
+    """Return what a request asks for, as plain JSON, without what it leaves open."""
     free = QoSRequest().to_json()
     return {name: value for name, value in request.to_json().items() if value != free[name]}
 

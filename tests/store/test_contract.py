@@ -323,6 +323,21 @@ def test_recommendations_are_listed_newest_first(store: Store, new_recommendatio
     assert store.recommendations("ddmd", limit=1) == listed[3:]
 
 
+def test_the_dags_of_a_workflow_are_named_once_the_last_to_ask_first(
+    store: Store, new_recommendation
+) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    asked = [("b", 1), ("a", 1), ("b", 5), (None, 9), ("c", 7)]
+    for dag_id, at in asked:
+        new_recommendation(store, dag_id=dag_id, created_at=start + timedelta(seconds=at))
+    new_recommendation(store, "ddmd", dag_id="other")
+    assert store.dag_ids("genome") == ("c", "b", "a")
+    assert store.dag_ids("genome", limit=2) == ("c", "b")
+    assert store.dag_ids("unknown") == ()
+    with pytest.raises(StoreError):
+        store.dag_ids("\x00")
+
+
 def test_times_are_kept_in_utc(store: Store, new_recommendation) -> None:
     local = datetime(2026, 7, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
     record = new_recommendation(store, created_at=local)

@@ -208,7 +208,12 @@ def test_an_element_escapes_what_it_holds() -> None:
 
 
 def test_statics_need_a_login_and_there_are_no_others(client: Client) -> None:
-    kinds = {"qosflow.css": "text/css", "theme.js": "text/javascript", "what-if.js": "text/javascript"}
+    kinds = {
+        "qosflow.css": "text/css",
+        "theme.js": "text/javascript",
+        "what-if.js": "text/javascript",
+        "trigger.js": "text/javascript",
+    }
     folder = files("qosflow_airflow.web").joinpath("static")
     assert {path.name for path in folder.iterdir()} == set(kinds)
     for name, kind in kinds.items():

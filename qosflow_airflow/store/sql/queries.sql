@@ -165,6 +165,11 @@ from qosflow.recommendations
 where %(workflow)s::text is null or workflow = %(workflow)s
 order by created_at desc, recommendations.recommendation_id desc limit %(limit)s offset %(offset)s;
 
+-- name: dag_ids
+select dag_id from qosflow.recommendations
+where workflow = %(workflow)s and dag_id is not null
+group by dag_id order by max(created_at) desc, dag_id collate "C" limit %(limit)s;
+
 -- name: add_outcome
 insert into qosflow.outcomes (recommendation_id, outcome)
 select recommendation_id, %(outcome)s::jsonb from qosflow.recommendations
