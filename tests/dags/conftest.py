@@ -41,10 +41,11 @@ class Installation:
         return open_store(self.url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def installation(
     postgres_url: str, airflow_database: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
+    """An installation of each module's own: no run of another teaches it, and Airflow finds no other."""
     import psycopg2
 
     from qosflow_airflow.store.migrate import upgrade

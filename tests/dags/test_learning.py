@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from uuid import uuid4
 
-import psycopg2
 import pytest
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
@@ -17,7 +14,6 @@ from qosflow_airflow import pipeline
 from qosflow_airflow.core.build_options import BuildOptions
 from qosflow_airflow.learned import finished_run
 from qosflow_airflow.listeners.finished_tasks import observe
-from qosflow_airflow.store.migrate import upgrade
 from tests.dags.conftest import Installation, RunDag
 from tests.dags.test_runs import returned, states
 
@@ -25,26 +21,11 @@ pytestmark = [pytest.mark.airflow, pytest.mark.system]
 
 
 @pytest.fixture(scope="module")
-def own_database(installation: Installation, postgres_url: str) -> Iterator[Installation]:
-    """The installation with an empty database of this module's own: runs of other tests teach it nothing."""
-    url = f"{postgres_url.removesuffix('postgres')}learning_{uuid4().hex}"
-    server = psycopg2.connect(postgres_url)
-    server.autocommit = True
-    with server.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {url.rpartition('/')[2]}")
-    server.close()
-    upgrade(url)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_CONN_QOSFLOW_DEFAULT", url)
-        yield Installation(installation.folder, url)
-
-
-@pytest.fixture(scope="module")
-def learning(own_database: Installation) -> Installation:
+def learning(installation: Installation) -> Installation:
     """A model, and no run of it."""
-    with own_database.store() as store:
-        pipeline.run(store, own_database.bundle, BuildOptions(scales=(1,)), lambda _: None)
-    return own_database
+    with installation.store() as store:
+        pipeline.run(store, installation.bundle, BuildOptions(scales=(1,)), lambda _: None)
+    return installation
 
 
 def test_the_second_prediction_is_closer_for_a_reason_that_the_log_states(
