@@ -134,11 +134,21 @@ def test_rates_need_their_columns_and_a_row() -> None:
     assert found.tiers == ("b", "c", "a")
 
 
-def test_interpolated_rates_carry_the_spread_of_points_left_out() -> None:
-    noisy = [
-        rate("read", "ssd", mib_s, nodes=1, tasks_per_node=1.0, volume_bytes=volume * MIB, access_bytes=MIB)
-        for volume, mib_s in ((10.0, 100.0), (100.0, 130.0), (1000.0, 100.0), (10000.0, 130.0))
+def by_volume(operation: str, tiers: str, rates_mib_s: dict[float, float]) -> list[dict[str, object]]:
+    """Rows that differ in nothing but the volume, MiB."""
+    return [
+        rate(
+            operation, tiers, mib_s, nodes=1, tasks_per_node=1.0, volume_bytes=volume * MIB, access_bytes=MIB
+        )
+        for volume, mib_s in rates_mib_s.items()
     ]
+
+
+NOISY = {10.0: 100.0, 100.0: 130.0, 1000.0: 100.0, 10000.0: 130.0}
+
+
+def test_interpolated_rates_carry_the_spread_of_points_left_out() -> None:
+    noisy = by_volume("read", "ssd", NOISY)
     inside = profile(noisy).rate(RateQuery("read", "ssd", "ssd", 1, 1, MIB, 50 * MIB))
     outside = profile(noisy).rate(RateQuery("read", "ssd", "ssd", 1, 1, MIB, 10**6 * MIB))
     assert inside.low_mib_s < inside.mib_s < inside.high_mib_s
@@ -147,11 +157,15 @@ def test_interpolated_rates_carry_the_spread_of_points_left_out() -> None:
 
 
 def test_three_points_do_not_tell_how_far_off_a_rate_is() -> None:
-    few = [
-        rate("read", "ssd", 100.0, nodes=1, tasks_per_node=1.0, volume_bytes=volume * MIB, access_bytes=MIB)
-        for volume in (10.0, 100.0, 1000.0)
-    ]
-    assert math.isnan(profile(few).rate(RateQuery("read", "ssd", "ssd", 1, 1, MIB, 50 * MIB)).log_sd)
+    few = by_volume("read", "ssd", dict.fromkeys((10.0, 100.0, 1000.0), 100.0))
+    asked = RateQuery("read", "ssd", "ssd", 1, 1, MIB, 50 * MIB)
+    assert math.isnan(profile(few).rate(asked).log_sd)
+    steady = by_volume("write", "ssd", dict.fromkeys((1.0, 10.0, 100.0, 1000.0), 100.0))
+    # Another operation that is known better says how wrong interpolating goes on this platform, at the worst.
+    known = profile([*few, *steady, *by_volume("copy", "ssd-nfs", NOISY)])
+    worst = known.rate(RateQuery("copy", "ssd", "nfs", 1, 1, MIB, 10**6 * MIB))
+    assert known.rate(asked).log_sd == pytest.approx(worst.log_sd)
+    assert worst.log_sd > known.rate(asked._replace(operation="write")).log_sd
 
 
 def test_what_is_not_cached_is_read_at_the_devices_rate() -> None:
