@@ -94,9 +94,9 @@ def _runs(frame: pd.DataFrame) -> list[Runs]:
 
 
 def _hold_out(all_runs: list[Runs], jobs: int) -> list[HeldOut]:
-    from qosflow_airflow.core.rate_evaluation import LEVEL_SPLITS, RANDOM, hold_out
+    from qosflow_airflow.core.rate_evaluation import SPLITS, hold_out
 
-    work = list(product((RANDOM, *LEVEL_SPLITS), all_runs))
+    work = list(product(SPLITS, all_runs))
     splits, runs = [split for split, _ in work], [each for _, each in work]
     held: list[HeldOut] = []
     if jobs == 1:

@@ -1,8 +1,8 @@
 """How well rates are estimated that were held out, beside the four-axis interpolation on the same rows.
 
-Splits: points at random; and, per axis, whole levels, inside the measured range and at its ends. Errors are
-|ln(estimate / measured)| of single runs: 0.10 is about 10 %, 0.69 a factor of two. All runs of a point are
-held out together.
+Splits: points at random; per axis, whole levels, inside the measured range and at its ends; and node counts
+inside the range of which a few points were measured, the others held out. All runs of a point are held out
+together. Errors are |ln(estimate / measured)| of single runs: 0.10 is about 10 %, 0.69 a factor of two.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from qosflow_airflow.core.transfer import FloatArray
 RANDOM = "random"
 LEVEL_SPLITS = ("nodes", "tasks_per_node", "access_size", "size")
 """The axes, in the order of the columns of the points."""
+MEASURED_POINTS = 5
+FEW_MEASURED = f"nodes_interior_{MEASURED_POINTS}_points"
+"""Node counts inside the range of which so many points, chosen at random, are not held out."""
+SPLITS = (RANDOM, *LEVEL_SPLITS, FEW_MEASURED)
 COVERAGE = 0.9
 FOLDS = 5
 
@@ -32,6 +36,15 @@ class Runs(NamedTuple):
     points: FloatArray
     rates_mib_s: FloatArray
     folds: NDArray[np.int64]
+
+
+class _Part(NamedTuple):
+    """A part of a split by which rows are held out, and which are kept from the baseline."""
+
+    name: str
+    turn: int
+    held: NDArray[np.bool_]
+    kept_from_baseline: NDArray[np.bool_]
 
 
 class HeldOut(NamedTuple):
@@ -59,7 +72,7 @@ def hold_out(runs: Runs, split: str) -> list[HeldOut]:
     Runs whose complement is too small for a law are left out of the split.
     """
     names: dict[str, list[tuple[NDArray[Any], ...]]] = {}
-    for name, turn, held in _parts(runs, split):
+    for name, turn, held, kept_from_baseline in _parts(runs, split):
         found = RatePoints.of_runs(np.log(runs.points[~held]), np.log(runs.rates_mib_s[~held]))
         if not identified(found):
             continue
@@ -67,7 +80,8 @@ def hold_out(runs: Runs, split: str) -> list[HeldOut]:
         log_rate, doubt = fit_law(found)(np.log(runs.points[held]))
         # The published interpolation counts whole tasks per node, as the benchmarks' table has them.
         whole = np.column_stack([runs.points[:, 0], np.floor(runs.points[:, 1]), runs.points[:, 2:]])
-        baseline = np.log(interpolate_four_axes(whole[~held], runs.rates_mib_s[~held], whole[held]))
+        seen = ~kept_from_baseline
+        baseline = np.log(interpolate_four_axes(whole[seen], runs.rates_mib_s[seen], whole[held]))
         fold = np.full(len(measured), turn, dtype=np.int64)
         row: tuple[NDArray[Any], ...] = (
             fold,
@@ -82,19 +96,35 @@ def hold_out(runs: Runs, split: str) -> list[HeldOut]:
     ]
 
 
-def _parts(runs: Runs, split: str) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
+def _parts(runs: Runs, split: str) -> Iterator[_Part]:
     if split == RANDOM:
         for fold in np.unique(runs.folds):
-            yield RANDOM, int(fold), runs.folds == fold
+            held = runs.folds == fold
+            yield _Part(RANDOM, int(fold), held, held)
         return
-    values = runs.points[:, LEVEL_SPLITS.index(split)]
+    few = split == FEW_MEASURED
+    axis = 0 if few else LEVEL_SPLITS.index(split)
+    values = runs.points[:, axis]
     # The levels of a copy's tasks per node follow from its node counts; only benchmarks vary them.
-    if runs.key[0] == "copy" and split in ("tasks_per_node", "access_size"):
+    if runs.key[0] == "copy" and LEVEL_SPLITS[axis] in ("tasks_per_node", "access_size"):
         return
     levels = np.unique(values)
     for turn, level in enumerate(levels):
-        where = "end" if level in (levels[0], levels[-1]) else "interior"
-        yield f"{split}_{where}", turn, values == level
+        is_end, here = level in (levels[0], levels[-1]), values == level
+        if not few:
+            yield _Part(f"{split}_{'end' if is_end else 'interior'}", turn, here, here)
+        elif not is_end and (held := here & ~_measured(runs.points, here)).any():
+            # The baseline gets worse by points of a level that has few: it is held to what it does without.
+            yield _Part(FEW_MEASURED, turn, held, here)
+
+
+def _measured(points: FloatArray, here: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the runs of a few distinct points among those that are ``here``, the same every time."""
+    distinct, back = np.unique(points, axis=0, return_inverse=True)
+    back = back.ravel()
+    order = np.random.default_rng(0).permutation(len(distinct))
+    chosen = [point for point in order if point in set(back[here])][:MEASURED_POINTS]
+    return np.isin(back, chosen)
 
 
 def summarise(held: Sequence[HeldOut]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import pytest
 from qosflow_airflow.cli import main
 from qosflow_airflow.core.rate_baseline import interpolate_four_axes
 from qosflow_airflow.core.rate_evaluation import (
+    FEW_MEASURED,
+    MEASURED_POINTS,
     HeldOut,
     Runs,
     design_folds,
@@ -45,6 +47,20 @@ def test_every_level_is_held_out_once_inside_or_at_an_end() -> None:
     assert (len(inside.error), len(end.error)) == (3 * per_level, 2 * per_level)
     # The law holds everywhere: it is nearer than the interpolation even where a whole level is missing.
     assert np.median(inside.error) < 0.5 * np.median(inside.baseline_error)
+
+
+def test_a_few_points_of_a_node_count_tell_what_is_its_own() -> None:
+    found = runs()
+    odd = found.points[:, 0] == NODES[2]
+    found = found._replace(rates_mib_s=np.where(odd, 3 * found.rates_mib_s, found.rates_mib_s))
+    without = next(part for part in hold_out(found, "nodes") if part.split == "nodes_interior")
+    (few,) = hold_out(found, FEW_MEASURED)
+    repeats = len(found.points) // len(np.unique(found.points, axis=0))
+    assert len(without.error) - len(few.error) == 3 * MEASURED_POINTS * repeats
+    turn = 2
+    assert np.median(few.error[few.fold == turn]) < 0.5 * np.median(without.error[without.fold == turn])
+    # The baseline is never told of these points.
+    assert set(few.baseline_error.tolist()) <= set(without.baseline_error.tolist())
 
 
 def test_held_out_errors_come_near_the_noise_of_repeats() -> None:
