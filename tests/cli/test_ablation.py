@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from time import perf_counter
 
 import pytest
 
-from qosflow_airflow.answers import answer_request, load_model, replay
+from qosflow_airflow.answers import answer_request, replay
 from qosflow_airflow.cli import OK, main
 from qosflow_airflow.core.qos import QoSRequest
-from qosflow_airflow.similar_runs import MAX_RUNS, citing
 from qosflow_airflow.store.migrate import upgrade
 from qosflow_airflow.store.payload import encode
 from qosflow_airflow.store.postgres import PostgresStore
@@ -75,16 +73,3 @@ def test_an_answer_cites_stored_runs_and_is_made_again(store: PostgresStore) -> 
     assert {one["workflow"] for one in record.answer["cases"]["similar"]} == set(NAMES)
     kept, again = replay(store, record.recommendation_id)
     assert encode(kept.answer, "answer") == encode(again, "answer")
-
-
-def test_citing_does_not_keep_an_answer_waiting(store: PostgresStore) -> None:
-    for name in NAMES * MAX_RUNS:
-        run(store, name)
-    model = load_model(store, "two").model
-    answer = answer_request(store, "two", QoSRequest(max_nodes=1))[0].answer
-    taken = []
-    for _ in range(5):
-        started = perf_counter()
-        assert citing(store, model, answer) is not None
-        taken.append(perf_counter() - started)
-    assert min(taken) < 0.5, taken

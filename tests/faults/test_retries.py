@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -74,9 +73,7 @@ def test_postgres_that_is_gone_fails_the_recommendation_after_its_retries(
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
         monkeypatch.setenv("AIRFLOW_CONN_QOSFLOW_DEFAULT", f"postgresql://qosflow@127.0.0.1:{port}/qosflow")
-        began = time.monotonic()
         run = run_file(GONE, tmp_path / "dags", "gone", monkeypatch)
-        took_s = time.monotonic() - began
     assert run.state == "failed"
     assert states(run) == {
         "recommend": ["failed"],
@@ -86,7 +83,6 @@ def test_postgres_that_is_gone_fails_the_recommendation_after_its_retries(
     (tried,) = [ti for ti in run.get_task_instances() if ti.task_id == "recommend"]
     assert tried.try_number == 2
     assert "Connection refused" in capsys.readouterr().out
-    assert took_s < 60
 
 
 GONE = """\

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -205,16 +204,3 @@ def test_volumes_that_no_trace_tells_are_not_known() -> None:
         "ln_io_rate",
     }
     assert run_case(blind).flaw is None
-
-
-def test_many_cases_are_searched_quickly() -> None:
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(50_000, len(FEATURES))).tolist()
-    base = CaseBase(case(row) for row in rows)
-    base.nearest(rows[0], "here")
-    taken = []
-    for at in range(9):
-        started = perf_counter()
-        base.nearest(rows[at], "here")
-        taken.append(perf_counter() - started)
-    assert sorted(taken)[len(taken) // 2] < 0.02

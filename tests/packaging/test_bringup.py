@@ -178,9 +178,7 @@ def test_a_stubborn_process_and_its_children_end_by_force(tmp_path: Path) -> Non
     while not managed.log.read_text():
         time.sleep(0.05)
     child = psutil.Process(int(managed.log.read_text()))
-    started = time.monotonic()
     assert stop_processes([managed], grace_s=0.5) == ["one"]
-    assert time.monotonic() - started < 8
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 

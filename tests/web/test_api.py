@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -338,12 +337,3 @@ def test_no_listing_breaks_the_server(
 ) -> None:
     asked = {"limit": str(limit), "offset": str(offset), "workflow": workflow.encode("utf-8", "replace")}
     assert client("viewer").get(f"{API}/recommendations", params=asked).status_code in (200, 404, 422)
-
-
-def test_an_answer_comes_quickly(client: Client, version: ModelVersion) -> None:
-    asked = client("viewer")
-    asked.post(f"{API}/workflows/two/ask", json={})
-    began = time.perf_counter()
-    asked.post(f"{API}/workflows/two/ask", json={"deadline_s": 0.5})
-    # A small model on a busy machine: the goal is 0.3 s.
-    assert time.perf_counter() - began < 2.0
