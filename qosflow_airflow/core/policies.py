@@ -46,11 +46,12 @@ def policy_qualities(
 
 def fastest_storage_first(model: MakespanModel, layouts: Layouts) -> FloatArray:
     """Score layouts by their stages on the fastest local tier, then on the second, and so on: most first."""
-    counts = _stages_per_local_tier(model.catalog, layouts)
-    if not counts.shape[1]:
-        return np.zeros(len(layouts))
-    position = np.unique(-counts, axis=0, return_inverse=True)[1]
-    return np.asarray(position.reshape(-1), dtype=np.float64)
+    position = np.zeros(len(layouts), dtype=np.int64)
+    stages = layouts.shape[1]
+    # Ranked tier by tier: whole rows are slow to compare, and as one number they would not fit into 64 bits.
+    for count in _stages_per_local_tier(model.catalog, layouts).T:
+        position = np.unique(position * (stages + 1) + stages - count, return_inverse=True)[1]
+    return position.astype(np.float64)
 
 
 def low_transition_layout(model: MakespanModel, layouts: Layouts) -> FloatArray:
@@ -110,7 +111,10 @@ def _transitions(model: MakespanModel, layouts: Layouts) -> IntArray:
 def _stages_per_local_tier(catalog: TierCatalog, layouts: Layouts) -> IntArray:
     """Return, per layout, the number of stages on each local tier, from the fastest to the slowest."""
     local = [position for position, shared in enumerate(catalog.shared) if not shared]
-    return np.asarray((layouts[:, :, None] == np.array(local, dtype=np.int8)).sum(axis=1), dtype=np.int64)
+    counts = np.zeros((len(layouts), len(local)), dtype=np.int64)
+    for column, tier in enumerate(local):
+        counts[:, column] = np.count_nonzero(layouts == tier, axis=1)
+    return counts
 
 
 def _scaled(values: NDArray[np.int64]) -> FloatArray:

@@ -6,6 +6,7 @@ path.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,7 +45,8 @@ class Schedule:
 
     Axes: C configurations, S stages, K levels. ``level_s`` holds C x K seconds of the phases in, exec and out
     under a level barrier, else ``None``. ``split_s`` is C x 4 (:data:`SPLIT`) and adds up to the makespan.
-    ``on_critical_path`` is C x S. ``path`` holds the critical path's steps in order.
+    ``on_critical_path`` is C x S. ``find_path`` returns the critical path's steps in order: as many arrays as
+    there are phases of stages, which few need.
     """
 
     makespan_s: FloatArray
@@ -52,12 +54,12 @@ class Schedule:
     split_s: FloatArray
     on_critical_path: BoolArray
     level_s: dict[str, FloatArray] | None
-    path: tuple[PathStep, ...]
+    find_path: Callable[[], Iterable[PathStep]]
 
     def critical_paths(self) -> list[str]:
         """Return each configuration's critical path, as ``phase_stage(tasks per node)`` joined by ``->``."""
         joined = np.full(len(self.makespan_s), "", dtype=object)
-        for step in self.path:
+        for step in self.find_path():
             tags, at = np.unique(step.tasks_per_node, return_inverse=True)
             words = np.array([f"->{step.phase}_{step.stage}({_tag(tag)})" for tag in tags], dtype=object)[at]
             joined = joined + np.where(step.taken, words, "")
@@ -107,7 +109,7 @@ def level_barrier(
                     steps.append(PathStep(f"stage_{phase}", model.workflow.stage_names[s], won, tags))
                     split[:, 0] += np.where(won, longest, 0.0)
     level_s = {phase: np.stack(parts, axis=1) for phase, parts in phases.items()}
-    return Schedule(makespan_s, model.provenance(layouts), split, on_path, level_s, tuple(steps))
+    return Schedule(makespan_s, model.provenance(layouts), split, on_path, level_s, lambda: steps)
 
 
 def _longest_of_edges(
@@ -175,7 +177,7 @@ def longest_path(model: ChargedTimes, layouts: Layouts, charges: Charges, makesp
         _split(model, layouts, charges, delay, on_path, used),
         on_path,
         None,
-        _path_steps(model, layouts, charges, on_path, used),
+        lambda: _path_steps(model, layouts, charges, on_path, used),
     )
 
 
@@ -245,7 +247,7 @@ def _split(
 
 def _path_steps(
     model: ChargedTimes, layouts: Layouts, charges: Charges, on_path: BoolArray, used: BoolArray
-) -> tuple[PathStep, ...]:
+) -> list[PathStep]:
     source, destination = model.edge_tiers(layouts)
     steps: list[PathStep] = []
 
@@ -264,4 +266,4 @@ def _path_steps(
         for e, edge in enumerate(model.times.edges):
             if edge.producer == name:
                 steps.append(copy("stage_out", name, e, charges.out_of))
-    return tuple(steps)
+    return steps

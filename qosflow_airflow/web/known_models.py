@@ -6,7 +6,7 @@ teach does change: it is looked up again after a while.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -105,23 +105,23 @@ class KnownModel:
         has_regions = self.model.scale(costs.nodes).regions is not None and bool(costs.measured.any())
         return {
             "evaluation": evaluate_scale(self.model, costs),
-            "states": self._states(costs),
+            "states": _states(costs),
             "regions": regions_scatter(self.model, costs, MAX_POINTS) if has_regions else None,
             "costs": region_costs(self.model, costs) if has_regions else None,
         }
 
-    def _states(self, costs: SpaceCosts) -> dict[str, int]:
-        """Return how many configurations are measured, extrapolated, unmeasured, over capacity, and so on."""
-        makespans = self.model.makespans(costs.nodes)
-        schedule = makespans.schedule(costs.layouts)
-        over = makespans.capacity.fit(costs.layouts).over
-        kinds = np.stack([schedule.provenance, np.isnan(schedule.makespan_s), over], axis=1).astype(np.int64)
-        found, counts = np.unique(kinds, axis=0, return_counts=True)
-        states: dict[str, int] = {}
-        for (provenance, is_unknown, is_over), count in zip(found.tolist(), counts.tolist(), strict=True):
-            state = state_of(provenance, np.nan if is_unknown else 0.0, bool(is_over))
-            states[state] = states.get(state, 0) + count
-        return states
+
+def _states(costs: SpaceCosts) -> dict[str, int]:
+    """Return how many configurations are measured, extrapolated, unmeasured, over capacity, and so on."""
+    states: Counter[str] = Counter()
+    unknown = np.isnan(costs.makespan_s)
+    for provenance in np.unique(costs.provenance).tolist():
+        for is_unknown in (False, True):
+            for is_over in (False, True):
+                found = (costs.provenance == provenance) & (unknown == is_unknown)
+                count = int(np.count_nonzero(found & (costs.over_capacity == is_over)))
+                states[state_of(provenance, np.nan if is_unknown else 0.0, is_over)] += count
+    return {state: count for state, count in states.items() if count}
 
 
 class KnownModels:
