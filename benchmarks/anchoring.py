@@ -27,9 +27,10 @@ from qosflow_airflow.core.anchor_evidence import anchor_evidence
 from qosflow_airflow.core.anchoring import Anchor, Rated, anchored
 from qosflow_airflow.core.estimate import estimate_stage_times
 from qosflow_airflow.core.observations import IOObservations
-from qosflow_airflow.core.profile import NORMAL_HALF_WIDTH, StorageProfile
+from qosflow_airflow.core.profile import StorageProfile
 from qosflow_airflow.core.rate_checks import check_rates
 from qosflow_airflow.core.rate_model import RateModel
+from qosflow_airflow.core.run_spread import NORMAL_HALF_WIDTH
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
 from qosflow_airflow.core.volumes import TracedVolumes
 from qosflow_airflow.core.workflow import INITIAL_DATA, Stage, Workflow

@@ -14,6 +14,7 @@ from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
 from qosflow_airflow.core.replan import model_of_the_rest
+from qosflow_airflow.learn.layers import Layers
 from qosflow_airflow.learn.lessons import Lesson, recommend_with
 from qosflow_airflow.learn.stage_chunks import StageChunks
 from qosflow_airflow.learned import lesson_for
@@ -43,15 +44,20 @@ def load_model_version(store: Store, model_id: str) -> LoadedModel:
 
 
 def answer_with_lesson(
-    store: Store, workflow: str, request: QoSRequest
+    store: Store,
+    workflow: str,
+    request: QoSRequest,
+    layers: Layers = Layers(),  # noqa: B008  # immutable
 ) -> tuple[Recommendation | Infeasible, LoadedModel]:
     """Answer a request by the newest model and what finished runs teach about it; keep nothing.
 
     Runs that are similar to what is recommended are cited as ``cases`` of the answer, where there are any.
     """
     loaded = load_model(store, workflow)
-    lesson = lesson_for(store, loaded.version, loaded.model)
+    lesson = lesson_for(store, loaded.version, loaded.model, layers)
     answer = recommend_with(loaded.model, request, lesson)
+    if not layers.cases:
+        return answer, loaded
     cases = citing(store, loaded.model, answer.answer, lesson.calibration.runs)
     return replace(answer, answer=with_cases(answer.answer, cases)), loaded
 
@@ -66,16 +72,17 @@ def answer_request(
     task_id: str | None = None,
     try_number: int | None = None,
     chunks: Chunks | None = None,
+    layers: Layers = Layers(),  # noqa: B008  # immutable
 ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
     """Answer a request by the newest model and what finished runs teach about it, and keep the answer.
 
     ``chunks`` returns the number of tasks of each stage that is not done in its workflow's; where there are
-    such stages they are kept as ``chunks`` of the answer.
+    such stages they are kept as ``chunks`` of the answer. ``layers`` says what is heeded at all.
     """
     # As it will be read again: 20 s and 20.0 s are the same, and not the same text.
     request = QoSRequest.parse(request.to_json())
-    answer, loaded = answer_with_lesson(store, workflow, request)
-    planned = {} if chunks is None else chunks(loaded.model, answer)
+    answer, loaded = answer_with_lesson(store, workflow, request, layers)
+    planned = {} if chunks is None or not layers.parallelism else chunks(loaded.model, answer)
     if planned:
         found = {stage: one.to_json() for stage, one in planned.items()}
         answer = replace(answer, answer={**answer.answer, "chunks": found})

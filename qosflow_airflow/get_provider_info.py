@@ -70,6 +70,14 @@ def _options() -> dict[str, dict[str, Any]]:
             "example": '{"genome": "/srv/qosflow/bundles/genome"}',
             "default": "",
         },
+        "layers": {
+            "description": "What answers heed besides the I/O model: some of calibration, parallelism, cases "
+            "and intervals, separated by commas, or none.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "calibration,intervals",
+            "default": "calibration,parallelism,cases,intervals",
+        },
         "statement_timeout_s": {
             "description": "Seconds after which the database gives up on one statement.",
             "version_added": "0.1.0",

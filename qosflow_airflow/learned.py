@@ -5,23 +5,83 @@ Nothing here needs more than numpy: a task that recommends must not import for s
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.workflow import Workflow
+from qosflow_airflow.exceptions import QoSFlowError, StoreUnavailableError
 from qosflow_airflow.learn.calibration import WINDOW_RUNS
-from qosflow_airflow.learn.lessons import FinishedRun, Lesson, learn
+from qosflow_airflow.learn.finished_run import FinishedRun
+from qosflow_airflow.learn.layers import Layers
+from qosflow_airflow.learn.lessons import Lesson, learn, whole_runs
+from qosflow_airflow.learn.run_errors import early_errors
 from qosflow_airflow.store.base import ModelVersion, Store
 from qosflow_airflow.store.finished_runs import RunRecord, StageRun
 
+MAX_OTHERS = 10
+"""So many other workflows are looked at, by name, for runs of the same stages."""
 
-def lesson_for(store: Store, version: ModelVersion, model: Model) -> Lesson:
-    """Return what the newest runs of a model's workflow teach about it."""
-    records = store.runs(version.workflow, limit=WINDOW_RUNS)
+
+def lesson_for(
+    store: Store,
+    version: ModelVersion,
+    model: Model,
+    layers: Layers = Layers(),  # noqa: B008  # immutable
+) -> Lesson:
+    """Return what the newest runs of a model's workflow teach about it.
+
+    While they are too few to tell how far foretold makespans are off, runs of workflows with the same stages
+    tell it.
+    """
+    lesson = learn(model, _runs_beside(store, model), version.created_at.timestamp(), layers)
+    if not layers.intervals or lesson.errors.suffice:
+        return lesson
+    others = _errors_of_others(store, model, lesson.calibration.runs)
+    return replace(lesson, errors=replace(lesson.errors, others=others))
+
+
+def newest_model_of(store: Store, workflow: str) -> Model | None:
+    """Return the newest model of a workflow, without regions; ``None`` where there is none that can be read.
+
+    Regions do not matter to what runs teach, and are the larger part.
+    """
+    try:
+        version = store.newest_model(workflow)
+        return Model.from_json(json.loads(store.model_part(version.model_id, "model")))
+    except StoreUnavailableError:
+        raise
+    except (QoSFlowError, AttributeError, KeyError, TypeError, ValueError):
+        return None  # another workflow's model, which an older version may have written, is no reason to fail
+
+
+def _runs_beside(store: Store, model: Model) -> list[FinishedRun]:
+    """Return the newest runs of a model's workflow, oldest first."""
+    records = store.runs(model.workflow.name, limit=WINDOW_RUNS)
     told = [record for record in reversed(records) if record.configuration is not None]
-    runs = [_in_own_numbers(finished_run(record), record, model) for record in told]
-    return learn(model, runs, version.created_at.timestamp())
+    return [_in_own_numbers(finished_run(record), record, model) for record in told]
+
+
+def _errors_of_others(store: Store, model: Model, taught: int) -> tuple[float, ...]:
+    """Return how far runs of workflows with the same stages were off when ``taught`` runs had taught."""
+    names = [one.name for one in store.list_workflows() if one.name != model.workflow.name]
+    found: list[float] = []
+    for name in names[:MAX_OTHERS]:
+        if not store.runs(name, limit=taught + 1)[taught:]:
+            continue
+        other = newest_model_of(store, name)
+        if other is not None and _stages(other.workflow) == _stages(model.workflow):
+            whole = whole_runs(other, _runs_beside(store, other))
+            found += early_errors([timed.run for timed in whole], taught)
+    return tuple(found)
+
+
+def _stages(workflow: Workflow) -> dict[str, frozenset[str]]:
+    """Return the stages of a workflow, each with those that it reads from."""
+    return {stage.name: frozenset(stage.stage_predecessors) for stage in workflow.stages}
 
 
 def _in_own_numbers(run: FinishedRun, record: RunRecord, model: Model) -> FinishedRun:

@@ -5,19 +5,16 @@ Nothing here needs more than numpy. A platform is known by the names of its tier
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from qosflow_airflow.core.model import Model
-from qosflow_airflow.exceptions import NotFoundError, QoSFlowError
 from qosflow_airflow.learn.case_correction import Citation, cite
 from qosflow_airflow.learn.case_features import run_features
 from qosflow_airflow.learn.cases import CaseBase, CaseSettings, run_case
-from qosflow_airflow.learn.lessons import FinishedRun, waiting_s
+from qosflow_airflow.learn.finished_run import FinishedRun, modelled_run
 from qosflow_airflow.learn.modelled_run import ModelledRun
-from qosflow_airflow.learned import finished_run
+from qosflow_airflow.learned import finished_run, newest_model_of
 from qosflow_airflow.store.base import Store
 
 MAX_WORKFLOWS = 10
@@ -45,7 +42,7 @@ def known_runs(
     left_out: dict[str, str] = {}
     for name in [workflow, *others[:workflows]]:
         records = [one for one in store.runs(name, limit=limit) if one.configuration is not None]
-        model = _newest_model(store, name) if records else None
+        model = newest_model_of(store, name) if records else None
         if model is None:
             continue
         for record in records:
@@ -106,30 +103,6 @@ def with_cases(answer: Mapping[str, Any], cases: Mapping[str, Any] | None) -> di
     return {**answer, "cases": dict(cases), "explanation": f"{answer['explanation']} {cases['words']}"}
 
 
-def modelled_run(
-    model: Model, run: str, nodes: int, tiers: Mapping[str, str], took: FinishedRun | None = None
-) -> ModelledRun:
-    """Return a run of ``tiers`` on ``nodes`` beside its model, with what it ``took``."""
-    workflow, catalog = model.workflow, model.catalog
-    stage_s = {stage: seconds for stage, seconds in (took.stage_s if took else {}).items() if seconds > 0}
-    return ModelledRun(
-        run=run,
-        workflow=workflow.name,
-        platform="+".join(catalog.names),
-        makespans=model.makespans(nodes),
-        layout=tuple(catalog.index[tiers[stage]] for stage in workflow.stage_names),
-        observed_s=math.nan if took is None else _working_s(model, took),
-        stage_s=stage_s,
-    )
-
-
-def _working_s(model: Model, run: FinishedRun) -> float:
-    """Return what a run took beyond the time in which Airflow started and followed its tasks."""
-    if run.measured_s is None:
-        return math.nan
-    return run.measured_s - (waiting_s(model.workflow, run) or 0.0)
-
-
 def _unusable(model: Model, run: FinishedRun) -> str | None:
     """Return why a run cannot be held against a model, ``None`` where it can."""
     if run.left_out:
@@ -139,16 +112,3 @@ def _unusable(model: Model, run: FinishedRun) -> str | None:
     if not all(run.tiers.get(stage) in model.catalog.index for stage in model.workflow.stage_names):
         return "a configuration that the model does not know"
     return None
-
-
-def _newest_model(store: Store, workflow: str) -> Model | None:
-    try:
-        version = store.newest_model(workflow)
-    except NotFoundError:
-        return None
-    content = store.model_part(version.model_id, "model")
-    try:
-        # Regions do not matter here, and are the larger part.
-        return Model.from_json(json.loads(content))
-    except (QoSFlowError, AttributeError, KeyError, TypeError, ValueError):
-        return None  # another workflow's model, which an older version may have written, is no reason to fail

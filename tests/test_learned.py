@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from qosflow_airflow.answers import answer_request, load_model
+from qosflow_airflow.answers import answer_request, load_model, replay
 from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.learn.layers import Layers
 from qosflow_airflow.learned import lesson_for
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.finished_runs import Observation
 from qosflow_airflow.store.memory import MemoryStore
-from tests.support.small_model import publish_model, small_catalog, small_workflow
+from qosflow_airflow.store.payload import encode
+from tests.support.small_model import publish_model, small_catalog, small_workflow, stage_times
 
 COUNTS = {"split": 3, "merge": 1}
 
@@ -162,6 +165,76 @@ def test_a_poisoned_run_moves_nothing(store: Store) -> None:
     assert after.to_json()["corrections"] == before.to_json()["corrections"]
     assert after.overhead_s == before.overhead_s
     assert len(after.calibration.rejected) == 1
+
+
+def told(store: Store, workflow: str, count: int, factor: float = 1.3) -> None:
+    """Runs of a workflow that take some more than estimated, each another time."""
+    for at in range(count):
+        record = answer_request(store, workflow, QoSRequest(max_nodes=1))[0]
+        noise = 1 + 0.1 * ((at * 7) % 5 - 2)
+        store.add_outcome(record.recommendation_id, outcome(factor * noise, wait_s=1.0 + at % 3))
+
+
+def test_an_interval_comes_from_past_runs_once_they_are_enough_and_the_answer_is_made_again(
+    store: Store,
+) -> None:
+    told(store, "two", 9)
+    record = answer_request(store, "two", QoSRequest(max_nodes=1, deadline_s=20))[0]
+    interval = record.answer["interval"]
+    assert interval["words"] == "from 9 past runs on 1 node"
+    assert interval["p05_s"] < record.answer["makespan_s"] < interval["p95_s"]
+    assert "In nine of ten runs the makespan is between" in record.answer["explanation"]
+    assert len(record.answer["calibration"]["errors"]["own"]) == 9
+    told(store, "two", 3, factor=2.0)  # what is learnt later changes nothing of what was said
+    kept, again = replay(store, record.recommendation_id)
+    assert encode(kept.answer, "answer") == encode(again, "answer")
+
+
+def test_runs_of_a_workflow_with_the_same_stages_make_a_new_one_less_sure(store: Store) -> None:
+    catalog = small_catalog({"disk": "/disk", "ram": "/ram"})
+    times = stage_times(small_workflow(), catalog, 1)
+    for name in ("read", "write", "compute", "stage_in", "stage_out"):
+        getattr(times, name).log_sd[...] = 0.01
+    for name in ("alike", "other"):
+        publish_model(store, replace(small_workflow(), name=name), catalog, {1: times})
+    one_stage = replace(small_workflow(), name="single", stages=small_workflow().stages[:1])
+    publish_model(store, one_stage, catalog)
+    before = answer_request(store, "alike", QoSRequest())[0].answer["interval"]
+    assert before["words"] == "from the model's rates"
+    told(store, "single", 10)
+    assert answer_request(store, "alike", QoSRequest())[0].answer["interval"] == before
+    told(store, "two", 4)
+    told(store, "other", 6)
+    record = answer_request(store, "alike", QoSRequest())[0]
+    after = record.answer["interval"]
+    assert (after["source"], after["runs"]) == ("both", 10)
+    assert after["words"].endswith(
+        "at least as wide as 10 past runs of workflows with the same stages were off"
+    )
+    assert after["p95_s"] / after["p05_s"] > 1.5 * before["p95_s"] / before["p05_s"]
+    kept, again = replay(store, record.recommendation_id)
+    assert encode(kept.answer, "answer") == encode(again, "answer")
+
+
+def test_each_layer_can_be_left_out(store: Store) -> None:
+    told(store, "two", 12)
+
+    def answer(*names: str) -> dict[str, Any]:
+        layers = Layers.parse(names)
+        return dict(answer_request(store, "two", QoSRequest(max_nodes=1), layers=layers)[0].answer)
+
+    nothing, everything = answer(), answer(*Layers._fields)
+    assert (nothing["makespan_s"], nothing["overhead_s"], nothing["interval"]) == (5.0, 0.0, None)
+    assert "cases" not in nothing
+    assert everything["makespan_s"] > 5.5
+    assert everything["cases"]
+    assert answer("cases")["makespan_s"] == 5.0
+    assert answer("calibration")["interval"] is None  # as the model knows none
+    # Runs tell how far the plain model is off, too: further than the corrected one.
+    plain, corrected = answer("intervals"), answer("intervals", "calibration")
+    assert plain["makespan_s"] == 5.0
+    widths = [one["interval"]["p95_s"] / one["interval"]["p05_s"] for one in (plain, corrected)]
+    assert widths[0] > 1.2 * widths[1]
 
 
 def test_answering_imports_neither_pandas_nor_scikit_learn() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qosflow_airflow.cli.exit_codes import INFEASIBLE, OK
-from qosflow_airflow.cli.sources import add_model, open_model, open_store
+from qosflow_airflow.cli.sources import add_layers, add_model, layers_of, open_model, open_store
 from qosflow_airflow.cli.text import answer_text, as_json
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_recommend(commands: Any) -> None:
     )
     add_model(ask)
     add_request(ask)
+    add_layers(ask)
     ask.set_defaults(run=_recommend)
 
 
@@ -75,7 +76,7 @@ def _recommend(options: argparse.Namespace) -> int:
 
 def answer_of(options: argparse.Namespace) -> Mapping[str, Any]:
     """Return the answer of the model that the command names; of a database, with what runs teach."""
-    request = parse_request(options)
+    request, layers = parse_request(options), layers_of(options)
     if options.model is not None:
         from qosflow_airflow.core.recommend import recommend
 
@@ -83,4 +84,4 @@ def answer_of(options: argparse.Namespace) -> Mapping[str, Any]:
     from qosflow_airflow.answers import answer_with_lesson
 
     with open_store(options) as store:
-        return answer_with_lesson(store, options.workflow, request)[0].answer
+        return answer_with_lesson(store, options.workflow, request, layers)[0].answer

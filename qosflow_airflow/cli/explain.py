@@ -8,7 +8,7 @@ from typing import Any
 
 from qosflow_airflow.cli.ask import add_request, answer_of, parse_request
 from qosflow_airflow.cli.exit_codes import INFEASIBLE, OK
-from qosflow_airflow.cli.sources import add_model, open_lesson, open_model, open_store
+from qosflow_airflow.cli.sources import add_layers, add_model, open_lesson, open_model, open_store
 from qosflow_airflow.cli.text import as_json, table
 from qosflow_airflow.exceptions import RequestError
 
@@ -28,6 +28,7 @@ def add_explain(commands: Any) -> None:
         help="this one, instead of the best: the node count and a tier for every stage",
     )
     add_request(explain)
+    add_layers(explain)
     explain.set_defaults(run=_explain)
 
 
@@ -61,9 +62,9 @@ def _found(options: argparse.Namespace) -> Found:
     from qosflow_airflow.core.examine import examine, parse_configuration
     from qosflow_airflow.learn.lessons import Lesson
 
-    lesson = open_lesson(options)
-    model = open_model(options) if lesson is None else Lesson.from_json(lesson).applied(open_model(options))
-    return examine(model, parse_configuration(model, options.configuration))
+    lesson = Lesson.from_json(open_lesson(options) or Lesson().to_json())
+    search = lesson.search(open_model(options))
+    return examine(search.model, parse_configuration(search.model, options.configuration), search)
 
 
 def explanation_lines(found: Found) -> Iterator[str]:
@@ -138,6 +139,8 @@ def _uncertainty(interval: Found | None) -> Iterator[str]:
         return
     low, middle, high = (f"{interval[name]:.1f} s" for name in ("p05_s", "p50_s", "p95_s"))
     yield f"between {low} and {high} with a probability of 90 %, up to {middle} with one of 50 %"
+    if interval.get("words"):  # answers of before intervals had a source have none
+        yield f"that is {interval['words']}"
     if interval.get("p_deadline") is not None:
         yield f"the deadline is kept with a probability of {interval['p_deadline']:.1%}"
 

@@ -13,6 +13,7 @@ from qosflow_airflow.exceptions import StoreError
 
 if TYPE_CHECKING:
     from qosflow_airflow.core.model import Model
+    from qosflow_airflow.learn.layers import Layers
     from qosflow_airflow.store.base import Store
 
 DATABASE_VARIABLES = ("QOSFLOW_DATABASE_URL", "AIRFLOW_CONN_QOSFLOW_DEFAULT")
@@ -37,6 +38,24 @@ def add_database(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help=f"Postgres to use (default: ${' or $'.join(DATABASE_VARIABLES)})",
     )
+
+
+def add_layers(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses the layers of a prediction."""
+    parser.add_argument(
+        "--layers",
+        metavar="A,B",
+        help="what to heed besides the I/O model: some of calibration, parallelism, cases and intervals, or "
+        "none (default: all)",
+    )
+
+
+def layers_of(options: argparse.Namespace) -> Layers:
+    """Return the layers that the command names, all by default."""
+    from qosflow_airflow.learn.layers import Layers
+
+    named = getattr(options, "layers", None)
+    return Layers() if named is None else Layers.parse(named)
 
 
 def open_model(options: argparse.Namespace) -> Model:
@@ -71,7 +90,7 @@ def open_lesson(options: argparse.Namespace) -> Mapping[str, Any] | None:
 
     with open_store(options) as store:
         loaded = load_model(store, options.workflow)
-        return lesson_for(store, loaded.version, loaded.model).to_json()
+        return lesson_for(store, loaded.version, loaded.model, layers_of(options)).to_json()
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 A configuration is drawn as soon as it is the best one left, and the first that is sure enough is the answer:
 the others are no better. From a confidence of one half on, a makespan that is estimated beyond the deadline
 cannot keep it: half of what is drawn is longer than the estimate, or more, because the longest of several
-paths counts. Below that the estimate may lie beyond the deadline, and nothing is left out.
+paths counts, and because what whole runs are off by is as often more as less. Below that the estimate may lie
+beyond the deadline, and nothing is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -17,6 +18,8 @@ import numpy as np
 from qosflow_airflow.core.candidate import Candidate, Search
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.run_spread import RunSpread
+from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.uncertainty import FactorDraws, MakespanDraws
 from qosflow_airflow.exceptions import RequestError
 
@@ -27,11 +30,15 @@ EVEN_CHANCE = 0.5
 
 @dataclass
 class ConfidentSearch:
-    """A search that heeds the confidence of a request. Without one it is the search that it is made of."""
+    """A search that heeds the confidence of a request. Without one it is the search that it is made of.
+
+    ``runs`` is what finished runs tell of how far makespans are off, by node count.
+    """
 
     model: Model
     search: Search
     factors: FactorDraws = field(default_factory=FactorDraws)
+    runs: Mapping[int, RunSpread] = field(default_factory=dict)
     gave_up: bool = False
     """Whether so many configurations were drawn that a better or an only one may have been missed."""
 
@@ -101,13 +108,14 @@ class ConfidentSearch:
     def _quantile_s(self, candidate: Candidate, probability: float) -> float:
         """Return the shortest time within which so many draws are done."""
         self._check_known(candidate)
-        drawn = self.draws(candidate.nodes).makespan_s(candidate.layout)
-        return float(np.quantile(drawn, probability, method="inverted_cdf"))
+        return self.draws(candidate.nodes).kept_within_s(candidate.layout, probability)
 
     def draws(self, nodes: int) -> MakespanDraws:
         """Return the draws at a node count."""
         if nodes not in self._draws:
-            self._draws[nodes] = MakespanDraws(self.model.makespans(nodes), self.factors)
+            self._draws[nodes] = MakespanDraws(
+                self.model.makespans(nodes), self.factors, self.runs.get(nodes)
+            )
         return self._draws[nodes]
 
     def probability(self, candidate: Candidate, deadline_s: float) -> float:
@@ -121,15 +129,18 @@ class ConfidentSearch:
 
     def spread_known(self, candidate: Candidate) -> bool:
         """Return whether the spread of every time of a configuration is known."""
-        layout = np.array([candidate.layout], dtype=np.int8)
-        return bool(self.draws(candidate.nodes).known(layout)[0])
+        return bool(self.draws(candidate.nodes).spread_known(_row(candidate))[0])
 
     def _check_known(self, candidate: Candidate) -> None:
-        if not self.spread_known(candidate):
+        if not self.draws(candidate.nodes).known(_row(candidate))[0]:
             raise RequestError(
                 "a confidence is asked for, and the model's times carry no spread",
                 cure="Build the model from observations and measured rates, or ask without confidence.",
             )
+
+
+def _row(candidate: Candidate) -> Layouts:
+    return np.array([candidate.layout], dtype=np.int8)
 
 
 def _of_estimates(request: QoSRequest) -> QoSRequest:

@@ -59,12 +59,15 @@ def parse_configuration(model: Model, text: str) -> Configuration:
     return Configuration(model.scale(int(nodes)).nodes, tiers)
 
 
-def examine(model: Model, configuration: Configuration) -> dict[str, Any]:
+def examine(
+    model: Model, configuration: Configuration, search: ConfidentSearch | None = None
+) -> dict[str, Any]:
     """Return what there is to say of a configuration, as plain JSON.
 
     ``status`` is ``known``, ``over_capacity`` or ``unmeasured``. In an unmeasured one all that needs its
     makespan is left out, and ``missing`` lists what would have to be measured. ``alternatives`` are the best
-    configurations of the model, each other than the one that is examined.
+    configurations of the model, each other than the one that is examined. ``search`` is that of the model,
+    where there is one already.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def examine(model: Model, configuration: Configuration) -> dict[str, Any]:
         )
     makespans = model.makespans(configuration.nodes)
     makespan_s = float(makespans.makespan_s(layouts)[0])
-    search = search_of(model)
+    search = search or search_of(model)
     found: dict[str, Any] = {"workflow": model.workflow.name, "rules": model.rules.name}
     if np.isnan(makespan_s):
         found |= {
@@ -92,7 +95,7 @@ def examine(model: Model, configuration: Configuration) -> dict[str, Any]:
         found |= {
             "status": "over_capacity" if over else "known",
             **describe(model, configuration.nodes, layouts[0]),
-            "interval": search.draws(configuration.nodes).quantiles_s(tuple(layouts[0].tolist())),
+            "interval": search.draws(configuration.nodes).interval(layouts[0].tolist()),
             "sensitivity": _sensitivity(model, configuration, layouts, makespan_s),
         }
     found["alternatives"] = _alternatives(model, search, configuration)

@@ -60,6 +60,9 @@ def _explain_feasible(answer: Mapping[str, Any]) -> str:
     parts = [f"Use {words}: estimated makespan {answer['makespan_s']:.1f} s{in_all}."]
     if answer["request"]["deadline_s"] is not None:
         parts.append(f"That is {answer['slack']['deadline_s']:.1f} s before the deadline.")
+    if interval := answer.get("interval"):
+        ends = f"{interval['p05_s']:.1f} and {interval['p95_s']:.1f} s"
+        parts.append(f"In nine of ten runs the makespan is between {ends}, {interval['words']}.")
     largest, seconds = max(answer["split_s"].items(), key=lambda item: float(item[1]))
     share = seconds / answer["makespan_s"] if answer["makespan_s"] else 0.0
     parts.append(f"Most of it is {largest.replace('_io', ' I/O')} ({share:.0%}).")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from qosflow_airflow.core.rate_law import RatePoints
 from qosflow_airflow.core.rate_model import QueryClass, RateKey, RateModel, fit_rates
 from qosflow_airflow.core.rates import StorageRates
+from qosflow_airflow.core.run_spread import NORMAL_HALF_WIDTH
 from qosflow_airflow.core.transfer import FloatArray, Provenance
 
 AXES = ("nodes", "tasks_per_node", "access_bytes", "volume_bytes")
@@ -69,8 +70,6 @@ class RateEstimate(NamedTuple):
 FILE_BYTES = 8 << 20
 """Benchmarks move more than this in files of this size (:mod:`qosflow_airflow.measure.points`)."""
 INTERVAL = 0.9
-NORMAL_HALF_WIDTH = 1.6448536269514722
-"""Half-width of a normal distribution's interval of 90 %, in standard deviations."""
 MIN_POINTS_LEFT_OUT = 4
 """With fewer distinct points, how far interpolation goes wrong is not known."""
 MAX_POINTS_LEFT_OUT = 60

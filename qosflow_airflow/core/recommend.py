@@ -137,7 +137,7 @@ def _recommendation(
         "rules": model.rules.name,
         "request": request.to_json(),
         **describe(model, chosen.nodes, layout),
-        "interval": _interval(request, search, chosen),
+        "interval": search.draws(chosen.nodes).interval(chosen.layout, request.deadline_s),
         "slack": _slack(model, request, chosen),
         "p_best": p_best[0],
         "alternatives": [
@@ -152,17 +152,6 @@ def _recommendation(
 
 def _layout(candidate: Candidate) -> NDArray[np.int8]:
     return np.array(candidate.layout, dtype=np.int8)
-
-
-def _interval(
-    request: QoSRequest, search: ConfidentSearch, chosen: Candidate
-) -> dict[str, float | None] | None:
-    """Return quantiles of the makespan and the probability to keep the deadline; none where not known."""
-    quantiles = search.draws(chosen.nodes).quantiles_s(chosen.layout)
-    if quantiles is None:
-        return None
-    asked = request.deadline_s
-    return {**quantiles, "p_deadline": None if asked is None else search.probability(chosen, asked)}
 
 
 def _probabilities_of_best(search: ConfidentSearch, leading: list[Candidate]) -> list[float] | list[None]:
@@ -200,7 +189,7 @@ def _optimality(request: QoSRequest, search: ConfidentSearch, chosen: Candidate 
 def _infeasible(model: Model, request: QoSRequest, search: ConfidentSearch) -> Infeasible:
     # A request can be changed; what does not fit cannot run, and is never proposed.
     repairs = _relaxations(search, request, range(1, len(CONSTRAINTS) + 1))
-    roomier = _with_room(model, request, max(map(len, repairs), default=len(CONSTRAINTS) + 1))
+    roomier = _with_room(model, request, search, max(map(len, repairs), default=len(CONSTRAINTS) + 1))
     smallest = min((len(left_out) for left_out in (*repairs, *roomier)), default=0)
     binding = {name for left_out in repairs for name in left_out}
     binding |= {name for left_out in roomier if len(left_out) == smallest for name in left_out}
@@ -260,9 +249,9 @@ def _relaxations(search: ConfidentSearch, request: QoSRequest, sizes: range) -> 
     return {}
 
 
-def _with_room(model: Model, request: QoSRequest, largest: int) -> Relaxations:
+def _with_room(model: Model, request: QoSRequest, search: ConfidentSearch, largest: int) -> Relaxations:
     """Return the smallest sets, of up to ``largest``, that hold the capacity."""
     if not any(model.makespans(nodes).capacity.limited for nodes in model.nodes):
         return {}
-    found = _relaxations(search_of(without_capacity(model)), request, range(largest))
+    found = _relaxations(search_of(without_capacity(model), search.runs), request, range(largest))
     return {(CAPACITY, *left_out): candidate for left_out, candidate in found.items()}

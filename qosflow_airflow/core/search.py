@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -10,6 +11,7 @@ from qosflow_airflow.core.confidence import ConfidentSearch
 from qosflow_airflow.core.enumeration import Enumeration
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.run_spread import RunSpread
 
 __all__ = ["Candidate", "ConfidentSearch", "Search", "best", "check_request", "search_of", "without_capacity"]
 
@@ -17,14 +19,17 @@ FEW = 1 << 15
 """Configurations up to which looking at all of them is quicker."""
 
 
-def search_of(model: Model) -> ConfidentSearch:
-    """Return the quicker way to search the model; it is worth keeping for several requests."""
+def search_of(model: Model, runs: Mapping[int, RunSpread] | None = None) -> ConfidentSearch:
+    """Return the quicker way to search the model; it is worth keeping for several requests.
+
+    ``runs`` is what finished runs tell of how far makespans are off, by node count.
+    """
     if model.space.size * len(model.scales) <= FEW:
-        return ConfidentSearch(model, Enumeration(model))
+        return ConfidentSearch(model, Enumeration(model), runs=runs or {})
     # Imported only where it is used: a task that asks about a small space pays for no more.
     from qosflow_airflow.core.branch_and_bound import BranchAndBound
 
-    return ConfidentSearch(model, BranchAndBound(model))
+    return ConfidentSearch(model, BranchAndBound(model), runs=runs or {})
 
 
 def best(search: Search, request: QoSRequest, count: int = 1) -> list[Candidate]:

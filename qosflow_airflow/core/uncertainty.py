@@ -5,6 +5,9 @@ likewise, and each stage's compute time has its own, at every node count. A draw
 ``exp(log_sd * z)``, z standard normal and the same for all times of the factor. All configurations see the
 same draws, so that comparing them is not noise; each factor's draws are a Latin hypercube, every one of the
 ``n`` quantiles once, in an order that depends on the seed and on the factor's name alone.
+
+Where finished runs tell how far whole makespans were off (:mod:`~qosflow_airflow.core.run_spread`) there is
+one more factor, the same for all configurations, as wide as they tell.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.makespan import MakespanModel
+from qosflow_airflow.core.run_spread import NORMAL_HALF_WIDTH, RunSpread
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import FloatArray, TimeTable
@@ -27,6 +32,8 @@ DRAWS = 10_000
 SEED = 20
 QUANTILES = {"p05_s": 0.05, "p50_s": 0.5, "p95_s": 0.95}
 """The ends and the middle of the interval that holds nine makespans of ten."""
+RUN, OVERHEAD = ("run",), ("overhead",)
+"""The factors of what a whole run is off by, and of what it takes beyond its makespan."""
 
 FactorName = tuple[str, ...]
 
@@ -59,34 +66,93 @@ class FactorDraws:
 
 @dataclass(frozen=True)
 class MakespanDraws:
-    """Makespans of layouts at one node count, once per draw."""
+    """Makespans of layouts at one node count, once per draw; ``runs`` is what finished runs tell of it."""
 
     makespans: MakespanModel
     factors: FactorDraws
+    runs: RunSpread | None = None
 
     def makespan_s(self, layout: Sequence[int]) -> FloatArray:
-        """Return a layout's makespan in every draw, seconds; NaN where a needed time is unknown."""
+        """Return a layout's makespan in every draw of its stage times, seconds; NaN where one is unknown."""
         rules = self.makespans.rules
         return self._barrier_s(layout) if rules.level_barrier else self._longest_path_s(layout)
 
+    def foretold_s(self, layout: Sequence[int]) -> FloatArray:
+        """Return the same with what whole runs were off by, where finished runs tell it."""
+        if self.runs is None:
+            return self.makespan_s(layout)
+        estimate_s = float(self.makespans.makespan_s(_row(layout))[0])
+        around, log_sd = np.full(1, estimate_s), self.runs.log_sd
+        if not self._tried(layout):
+            around = self.makespan_s(layout)
+            # Runs like others only widen: up to their spread, where that of the stage times is smaller.
+            log_sd = float(np.sqrt(max(0.0, log_sd**2 - _log_sd_about(estimate_s, around) ** 2)))
+        return np.asarray(around * np.exp(log_sd * self.factors.of(RUN)))
+
+    def interval(self, layout: Sequence[int], deadline_s: float | None = None) -> dict[str, Any] | None:
+        """Return, as plain JSON, what nine runs of ten take, and where that is from; none where not known.
+
+        ``p_deadline`` is the probability to take ``deadline_s`` at most, what a run takes beyond its makespan
+        included. ``source`` is ``past_runs``, ``model``, or ``both``; ``runs`` how many past runs tell it.
+        """
+        quantiles = self.quantiles_s(layout)
+        if quantiles is None:
+            return None
+        source = "model" if self.runs is None else "past_runs" if self._tried(layout) else "both"
+        told = "" if self.runs is None else f"{self.runs.runs} past runs {self.runs.whose}"
+        words = {
+            "model": "from the model's rates",
+            "past_runs": f"from {told}",
+            "both": f"from the model's rates, and at least as wide as {told} were off",
+        }
+        return {
+            **quantiles,
+            "p_deadline": None if deadline_s is None else self.probability_within(layout, deadline_s),
+            "source": source,
+            "runs": 0 if self.runs is None else self.runs.runs,
+            "words": words[source],
+        }
+
     def quantiles_s(self, layout: Sequence[int]) -> dict[str, float] | None:
         """Return quantiles of a layout's makespan (:data:`QUANTILES`); none where a spread is not known."""
-        if not self.known(np.array([layout], dtype=np.int8))[0]:
+        if not self.known(_row(layout))[0]:
             return None
-        found = np.quantile(self.makespan_s(layout), list(QUANTILES.values()))
+        found = np.quantile(self.foretold_s(layout), list(QUANTILES.values()))
         return dict(zip(QUANTILES, found.tolist(), strict=True))
 
     def probability_within(self, layout: Sequence[int], deadline_s: float) -> float:
-        """Return the share of draws in which the makespan is at most ``deadline_s``."""
-        return float(np.mean(self.makespan_s(layout) <= deadline_s))
+        """Return the share of draws in which a run takes at most ``deadline_s``, its overhead not counted."""
+        return float(np.mean(self._taken_s(layout) <= deadline_s))
+
+    def kept_within_s(self, layout: Sequence[int], probability: float) -> float:
+        """Return the shortest deadline that is kept with a probability, the overhead of a run not counted."""
+        return float(np.quantile(self._taken_s(layout), probability, method="inverted_cdf"))
+
+    def _taken_s(self, layout: Sequence[int]) -> FloatArray:
+        """Return makespans with what the overhead of runs differs from the expected one."""
+        foretold_s = self.foretold_s(layout)
+        if self.runs is None or not self.runs.overhead_sd_s:
+            return foretold_s
+        return np.asarray(foretold_s + self.runs.overhead_sd_s * self.factors.of(OVERHEAD))
 
     def known(self, layouts: Layouts) -> NDArray[np.bool_]:
+        """Return, per layout, whether past runs or the spread of every time tell how far it is off."""
+        tried = np.array([self._tried(layout) for layout in layouts.tolist()], dtype=bool)
+        return tried | self.spread_known(layouts)
+
+    def spread_known(self, layouts: Layouts) -> NDArray[np.bool_]:
         """Return, per layout, whether the spread of every time it takes is known."""
         times, rows = self.makespans.times, np.arange(layouts.shape[1])
         source, destination = self.makespans.edge_tiers(layouts)
         legs = self._leg_known[np.arange(len(times.edges)), source, destination].all(axis=1)
         stages = [_known(table)[rows, layouts].all(axis=1) for table in (times.read, times.write)]
         return np.asarray(legs & stages[0] & stages[1] & _known(times.compute).all())
+
+    def _tried(self, layout: Sequence[int]) -> bool:
+        """Return whether past runs had every stage on its tier."""
+        names, tiers = self.makespans.workflow.stage_names, self.makespans.catalog.names
+        tried = frozenset() if self.runs is None else self.runs.tried
+        return bool(tried) and all((name, tiers[t]) in tried for name, t in zip(names, layout, strict=True))
 
     @cached_property
     def _leg_known(self) -> NDArray[np.bool_]:
@@ -191,6 +257,18 @@ class MakespanDraws:
 
 def _known(table: TimeTable) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(table.log_sd) | (table.seconds == 0))
+
+
+def _row(layout: Sequence[int]) -> Layouts:
+    return np.array([layout], dtype=np.int8)
+
+
+def _log_sd_about(estimate_s: float, drawn_s: FloatArray) -> float:
+    """Return the larger half of an interval of 90 % as a standard deviation, 0 where nothing was drawn."""
+    ends_s = np.quantile(drawn_s, [QUANTILES["p05_s"], QUANTILES["p95_s"]])
+    if not estimate_s > 0 or not (ends_s > 0).all():
+        return 0.0
+    return float(np.abs(np.log(ends_s / estimate_s)).max()) / NORMAL_HALF_WIDTH
 
 
 def _profile_name(catalog: TierCatalog, t: int) -> str:

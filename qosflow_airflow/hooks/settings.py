@@ -7,12 +7,16 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow.configuration import AIRFLOW_HOME, conf
 
-from qosflow_airflow.exceptions import QoSFlowError
+from qosflow_airflow.exceptions import QoSFlowError, RequestError
 from qosflow_airflow.get_provider_info import get_provider_info
+
+if TYPE_CHECKING:
+    from qosflow_airflow.learn.layers import Layers
 
 SECTION = "qosflow"
 DEFAULT_CLASS = "default"
@@ -103,6 +107,23 @@ def registered_bundles() -> Mapping[str, str]:
     if not isinstance(found, dict) or not all(isinstance(path, str) for path in found.values()):
         raise _wrong("workflows", text, 'Give a JSON object, as in {"genome": "/srv/bundles/genome"}.')
     return found
+
+
+def layers() -> Layers:
+    """Return what answers heed besides the I/O model.
+
+    Raises
+    ------
+    QoSFlowError
+        When the option names a layer that there is not.
+    """
+    from qosflow_airflow.learn.layers import Layers
+
+    text = _option("layers")
+    try:
+        return Layers.parse(text)
+    except RequestError as error:
+        raise _wrong("layers", text, str(error.cure)) from None
 
 
 def spool_folder() -> Path:

@@ -9,8 +9,10 @@ unknown. Medians are used: one odd run among several does not move them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -122,39 +124,43 @@ def calibrate(residuals: Sequence[Residual], stages: Iterable[str], tiers: Seque
     A run with a time more than :data:`OUTLIER_FACTOR` times off, or without one, is left out whole.
     """
     odd = {found.run for found in residuals if not _plausible(found.log_ratio)}
-    kept = [found for found in residuals if found.run not in odd]
-    newest = list(dict.fromkeys(found.run for found in reversed(kept)))[:WINDOW_RUNS]
-    kept = [found for found in kept if found.run in newest]
+    newest = list(dict.fromkeys(found.run for found in reversed(residuals) if found.run not in odd))
+    window = set(newest[:WINDOW_RUNS])
+    kept = [found for found in residuals if found.run in window]
     rejected = tuple(dict.fromkeys(found.run for found in residuals if found.run in odd))
     if not kept:
         return Calibration(rejected=rejected)
-    in_common = _shrunk([found.log_ratio for found in kept], runs=len(newest))
+    by_stage: dict[str, dict[str, list[float]]] = {}
+    for found in kept:
+        by_stage.setdefault(found.stage, {}).setdefault(found.tier, []).append(found.log_ratio)
+    in_common = _shrunk([found.log_ratio for found in kept], runs=len(window))
     corrections = {}
     for stage in stages:
-        own = [found for found in kept if found.stage == stage]
-        level = in_common + _shrunk([found.log_ratio - in_common for found in own], runs=len(own))
+        by_tier = by_stage.get(stage, {})
+        own = [ratio - in_common for ratios in by_tier.values() for ratio in ratios]
+        level = in_common + _shrunk(own, runs=len(own))
         for tier in tiers:
-            here = [found.log_ratio for found in own if found.tier == tier]
+            here = by_tier.get(tier, [])
             shift = level + _shrunk([ratio - level for ratio in here], runs=len(here))
             corrections[stage, tier] = Correction(
-                float(np.exp(shift)), _spread([ratio - shift for ratio in here]), len(here)
+                math.exp(shift), _spread([ratio - shift for ratio in here]), len(here)
             )
-    return Calibration(corrections, len(newest), rejected)
+    return Calibration(corrections, len(window), rejected)
 
 
 def _plausible(log_ratio: float) -> bool:
-    return bool(np.isfinite(log_ratio) and abs(log_ratio) <= np.log(OUTLIER_FACTOR))
+    return math.isfinite(log_ratio) and abs(log_ratio) <= math.log(OUTLIER_FACTOR)
 
 
 def _shrunk(values: Sequence[float], runs: int) -> float:
-    return float(np.median(values)) * runs / (runs + SHRINKAGE) if values else 0.0
+    return median(values) * runs / (runs + SHRINKAGE) if values else 0.0
 
 
 def _spread(residuals: Sequence[float]) -> float:
     """Return the root mean square of what is left after the correction, NaN from too few runs."""
     if len(residuals) < MIN_FOR_SPREAD:
-        return float("nan")
-    return float(np.sqrt(np.mean(np.square(residuals))))
+        return math.nan
+    return math.sqrt(math.fsum(off * off for off in residuals) / len(residuals))
 
 
 def _largest(spread: FloatArray) -> FloatArray:

@@ -1,11 +1,12 @@
 """What the finished runs of a workflow teach about a model, and recommendations that heed it.
 
-Three things are learnt, and the model itself stays as it is. Corrections: by how much each stage takes longer
+Four things are learnt, and the model itself stays as it is. Corrections: by how much each stage takes longer
 on a tier than estimated (:mod:`~qosflow_airflow.learn.calibration`). Overhead: the seconds of a run in which
 no stage and no copy on its critical path is at work, which is Airflow starting and following tasks; it does
 not depend on the configuration, and is added to every makespan. Drift: whether runs take what they took
 (:mod:`~qosflow_airflow.learn.drift`); a model that no longer holds gets wider intervals until a newer one is
-published, and from then on only the runs since the drift count.
+published, and from then on only the runs since the drift count. Errors: how far whole runs were off what the
+others foretell, which is how wide intervals are (:mod:`~qosflow_airflow.learn.run_errors`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,35 +22,17 @@ from qosflow_airflow.core.explain import explain
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
-from qosflow_airflow.core.workflow import Workflow
+from qosflow_airflow.core.search import ConfidentSearch, search_of
 from qosflow_airflow.learn.calibration import OUTLIER_FACTOR, Calibration, Residual, calibrate
 from qosflow_airflow.learn.drift import Drift, DriftState, detect_drift
 from qosflow_airflow.learn.drift_causes import likely_cause
+from qosflow_airflow.learn.finished_run import FinishedRun, modelled_run, waiting_s
+from qosflow_airflow.learn.layers import Layers
+from qosflow_airflow.learn.run_errors import RunErrors, TimedRun, left_out_errors
 
 SAID = 0.05
 """Corrections of less than this are not worth a word."""
 MAX_SAID = 3
-
-
-class FinishedRun(NamedTuple):
-    """What is known of one run.
-
-    ``stage_s`` is the wall clock of each stage whose tasks all succeeded by themselves at the first try; NaN
-    where it cannot be. ``copies_s`` are the seconds of the copies before and after a stage. ``measured_s`` is
-    from the first start to the last end. ``at_s`` is when the run was recommended, seconds since the epoch.
-    ``moved_bytes`` is what its tasks read and wrote.
-    ``left_out`` says why something of it, or all of it, does not teach.
-    """
-
-    run: str
-    at_s: float
-    nodes: int
-    tiers: Mapping[str, str]
-    stage_s: Mapping[str, float]
-    copies_s: Mapping[str, tuple[float, float]] = {}
-    measured_s: float | None = None
-    left_out: tuple[str, ...] = ()
-    moved_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,7 @@ class Lesson:
     """What runs teach.
 
     ``left_out`` maps runs that do not teach, or not all they could, to the reason. ``cause`` is what a drift
-    may come from, empty where nothing tells.
+    may come from, empty where nothing tells. ``errors`` is how far whole runs were off.
     """
 
     calibration: Calibration = field(default_factory=Calibration)
@@ -65,6 +48,7 @@ class Lesson:
     drift: Drift = field(default_factory=lambda: Drift(DriftState.UNKNOWN))
     left_out: Mapping[str, str] = field(default_factory=dict)
     cause: str = ""
+    errors: RunErrors = field(default_factory=RunErrors)
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
@@ -88,6 +72,14 @@ class Lesson:
                 times = times.with_spread(dict.fromkeys(times.stages, added))
             scales.append(replace(scale, times=times))
         return replace(model, scales=tuple(scales))
+
+    def search(self, model: Model) -> ConfidentSearch:
+        """Return the search of the model with all of this heeded, worth keeping for several requests."""
+        # A model that no longer holds is less sure than its runs were on the whole.
+        may_narrow = self.drift.state != DriftState.STALE
+        found = {nodes: self.errors.spread(nodes, may_narrow) for nodes in model.nodes}
+        spreads = {nodes: spread for nodes, spread in found.items() if spread is not None}
+        return search_of(self.applied(model), spreads)
 
     @property
     def words(self) -> list[str]:
@@ -126,6 +118,7 @@ class Lesson:
                 "cause": self.cause,
             },
             "left_out": dict(self.left_out),
+            "errors": self.errors.to_json(),
             "words": self.words,
         }
 
@@ -139,6 +132,7 @@ class Lesson:
             Drift(DriftState(drift["state"]), drift["shift"], drift["since"]),
             dict(value["left_out"]),
             drift.get("cause", ""),
+            RunErrors.from_json(value["errors"]) if "errors" in value else RunErrors(),
         )
 
 
@@ -147,13 +141,19 @@ def recommend_with(model: Model, request: QoSRequest, lesson: Lesson) -> Recomme
 
     Errors are those of :func:`~qosflow_airflow.core.recommend.recommend`.
     """
-    found = recommend(lesson.applied(model), request, overhead_s=lesson.overhead_s)
+    search = lesson.search(model)
+    found = recommend(search.model, request, search, overhead_s=lesson.overhead_s)
     answer = {**found.answer, "calibration": lesson.to_json()}
     answer["explanation"] = explain(answer)
     return replace(found, answer=answer)
 
 
-def learn(model: Model, runs: Sequence[FinishedRun], model_at_s: float = -math.inf) -> Lesson:
+def learn(
+    model: Model,
+    runs: Sequence[FinishedRun],
+    model_at_s: float = -math.inf,
+    layers: Layers = Layers(),  # noqa: B008  # immutable
+) -> Lesson:
     """Return what runs, oldest first, teach about a model that was published at ``model_at_s``."""
     left_out = {run.run: "; ".join(run.left_out) for run in runs if run.left_out}
     seen = {run.run: _residuals(model, run, left_out) for run in runs}
@@ -176,25 +176,29 @@ def learn(model: Model, runs: Sequence[FinishedRun], model_at_s: float = -math.i
     if drift.since is not None:
         told = ([seen[run.run] for run in whole], [run.moved_bytes for run in whole])
         cause = likely_cause(*told, drift.since, drift.shift)
-    return Lesson(calibration, float(np.median(waits)) if waits else 0.0, drift, left_out, cause)
+    errors = RunErrors()
+    if layers.intervals:
+        errors = left_out_errors(_timed(model, whole), layers.calibration)
+    if not layers.calibration:
+        return Lesson(drift=drift, left_out=left_out, cause=cause, errors=errors)
+    return Lesson(calibration, float(np.median(waits)) if waits else 0.0, drift, left_out, cause, errors)
 
 
-def waiting_s(workflow: Workflow, run: FinishedRun) -> float | None:
-    """Return the seconds of a run beyond its critical path of measured stages and copies.
+def whole_runs(model: Model, runs: Sequence[FinishedRun]) -> list[TimedRun]:
+    """Return the runs that are known as a whole, each beside the model; others are left out."""
+    left_out: dict[str, str] = {}
+    seen = {run.run: _residuals(model, run, left_out) for run in runs}
+    calibration, _ = _corrected(model, [run for run in runs if seen[run.run]], seen)
+    return _timed(model, [run for run in _series_runs(runs, calibration) if seen[run.run]])
 
-    ``None`` where not every stage is known, or the run as a whole is not.
-    """
-    taken_s = [run.stage_s.get(stage, math.nan) for stage in workflow.stage_names]
-    if run.measured_s is None or not all(map(math.isfinite, taken_s)):
-        return None
-    finish: dict[str, float] = {}
-    longest_s = 0.0
-    for name in workflow.topological_order:
-        before_s, after_s = run.copies_s.get(name, (0.0, 0.0))
-        ready_s = max((finish[one] for one in workflow.stage(name).stage_predecessors), default=0.0)
-        finish[name] = ready_s + before_s + run.stage_s[name]
-        longest_s = max(longest_s, finish[name] + after_s)
-    return max(0.0, run.measured_s - longest_s)
+
+def _timed(model: Model, runs: Sequence[FinishedRun]) -> list[TimedRun]:
+    found = []
+    for run in runs:
+        overhead_s = waiting_s(model.workflow, run)
+        if overhead_s is not None:
+            found.append(TimedRun(modelled_run(model, run.run, run.nodes, run.tiers, run), overhead_s))
+    return found
 
 
 def _residuals(model: Model, run: FinishedRun, left_out: dict[str, str]) -> list[Residual]:

@@ -271,6 +271,7 @@ class QoSRecommendOperator(BaseOperator):
             task_id=ti.task_id,
             try_number=ti.try_number,
             chunks=partial(self._chunks, store, request),
+            layers=settings.layers(),
         )
 
     def _request(self) -> QoSRequest:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from qosflow_airflow.exceptions import QoSFlowError, RequestError
+from qosflow_airflow.hooks import settings
 from qosflow_airflow.hooks.qosflow import QoSFlowHook
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.web.access import ForbiddenError
@@ -144,7 +145,7 @@ def create_app(store: Callable[[], Store] = open_store) -> FastAPI:
     app = FastAPI(
         title="QoSFlow", dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, openapi_url=None
     )
-    known = KnownModels()
+    known = KnownModels(layers=settings.layers)
     app.include_router(build_document_route())
     app.include_router(build_api(store, AirflowDagReader, known))
     app.include_router(build_comparisons(store, known))

@@ -24,8 +24,9 @@ from qosflow_airflow.core.figure_data import region_costs, regions_scatter, tota
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import recommend
-from qosflow_airflow.core.search import ConfidentSearch, search_of
+from qosflow_airflow.core.search import ConfidentSearch
 from qosflow_airflow.core.space_costs import SpaceCosts, scales_of
+from qosflow_airflow.learn.layers import Layers
 from qosflow_airflow.learn.lessons import Lesson
 from qosflow_airflow.learned import lesson_for
 from qosflow_airflow.store.base import ModelVersion, Store
@@ -54,6 +55,7 @@ class KnownModel:
     version: ModelVersion
     model: Model
     clock: Callable[[], float] = monotonic
+    layers: Layers = field(default_factory=Layers)
     _lock: RLock = field(default_factory=RLock)
     _taught: _Taught | None = None
 
@@ -87,9 +89,9 @@ class KnownModel:
     def _learn(self, store: Store) -> _Taught:
         now = self.clock()
         if self._taught is None or now - self._taught.at_s > LESSON_S:
-            lesson = lesson_for(store, self.version, self.model)
+            lesson = lesson_for(store, self.version, self.model, self.layers)
             if self._taught is None or self._taught.lesson.to_json() != lesson.to_json():
-                self._taught = _Taught(lesson, search_of(lesson.applied(self.model)), now)
+                self._taught = _Taught(lesson, lesson.search(self.model), now)
             self._taught.at_s = now
         return self._taught
 
@@ -125,10 +127,11 @@ def _states(costs: SpaceCosts) -> dict[str, int]:
 
 
 class KnownModels:
-    """The models that were asked for last."""
+    """The models that were asked for last; ``layers`` says what their answers heed."""
 
-    def __init__(self, most: int = MAX_MODELS) -> None:
+    def __init__(self, most: int = MAX_MODELS, layers: Callable[[], Layers] = Layers) -> None:
         self._most = most
+        self._layers = layers
         self._kept: OrderedDict[str, KnownModel] = OrderedDict()
         self._lock = RLock()
 
@@ -144,9 +147,9 @@ class KnownModels:
             if model_id in self._kept:
                 self._kept.move_to_end(model_id)
                 return self._kept[model_id]
-        loaded = load_model_version(store, model_id)
+        loaded, layers = load_model_version(store, model_id), self._layers()
         with self._lock:
-            found = self._kept.setdefault(loaded.version.model_id, KnownModel(*loaded))
+            found = self._kept.setdefault(loaded.version.model_id, KnownModel(*loaded, layers=layers))
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return found

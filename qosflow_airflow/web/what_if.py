@@ -189,7 +189,7 @@ def _facts(answer: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[st
     interval = answer.get("interval")
     if interval:
         low, high = seconds(interval["p05_s"]), seconds(interval["p95_s"])
-        facts.append(("90 of 100 runs", f"{low} to {high}"))
+        facts.append(("90 of 100 runs", f"{low} to {high}, {interval['words']}"))
         if interval.get("p_deadline") is not None:
             facts.append(("Deadline kept with", f"{interval['p_deadline']:.0%}"))
     if "node_hours" in found:

@@ -112,6 +112,12 @@ def test_options_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.bundle_roots() == ("/a", "/b")
     monkeypatch.setenv("AIRFLOW__QOSFLOW__WORKFLOWS", '{"genome": "/a/genome"}')
     assert settings.registered_bundles() == {"genome": "/a/genome"}
+    assert all(settings.layers())
+    monkeypatch.setenv("AIRFLOW__QOSFLOW__LAYERS", "cases, intervals")
+    assert [name for name, on in settings.layers()._asdict().items() if on] == ["cases", "intervals"]
+    monkeypatch.setenv("AIRFLOW__QOSFLOW__LAYERS", "magic")
+    with pytest.raises(QoSFlowError, match=r"\[qosflow\] layers .*magic.*Name some of calibration"):
+        settings.layers()
     for wrong in ("[]", "{", '{"genome": 1}'):
         monkeypatch.setenv("AIRFLOW__QOSFLOW__WORKFLOWS", wrong)
         with pytest.raises(QoSFlowError, match="workflows"):

@@ -14,7 +14,8 @@ from qosflow_airflow.core.model import Model, ScaleModel
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import recommend
 from qosflow_airflow.learn.drift import DriftState
-from qosflow_airflow.learn.lessons import FinishedRun, Lesson, learn, recommend_with, waiting_s
+from qosflow_airflow.learn.finished_run import FinishedRun, waiting_s
+from qosflow_airflow.learn.lessons import Lesson, learn, recommend_with
 from tests.support.small_model import small_catalog, small_workflow, stage_times
 
 WORKFLOW, CATALOG = small_workflow(), small_catalog({"disk": "/disk", "ram": "/ram"})

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -180,6 +182,22 @@ def test_what_is_asked_is_answered_as_on_the_command_line_and_not_kept(
             assert answer.status_code == 200
             assert answer.json() == json.loads(json.dumps(expected))
     assert store.recommendations() == kept
+
+
+def test_an_interval_from_past_runs_is_the_same_on_the_page(
+    client: Client, store: KeptStore, version: ModelVersion, recommendation: RecommendationRecord
+) -> None:
+    for at in range(10):
+        record = replace(recommendation, recommendation_id=str(uuid4()))
+        store.add_recommendation(record)
+        stages = {stage: {"measured_s": 2.0 + at / 20} for stage in ("split", "merge")}
+        store.add_outcome(record.recommendation_id, {"measured_s": 6.0 + at / 10, "stages": stages})
+    expected = answer_with_lesson(store, "two", QoSRequest())[0].answer["interval"]
+    assert expected["source"] == "past_runs"
+    found = client("viewer").post(f"{API}/workflows/two/ask", json={}).json()
+    assert found["interval"] == json.loads(json.dumps(expected))
+    page = client("viewer").get(f"/models/{version.model_id}/answer?deadline_s=99").text
+    assert expected["words"] in page
 
 
 def test_an_answer_heeds_runs_that_finished_since(

@@ -1,0 +1,77 @@
+"""What is known of a finished run, and the same beside a model that foretells it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.workflow import Workflow
+from qosflow_airflow.learn.modelled_run import ModelledRun
+
+
+class FinishedRun(NamedTuple):
+    """What is known of one run.
+
+    ``stage_s`` is the wall clock of each stage whose tasks all succeeded by themselves at the first try; NaN
+    where it cannot be. ``copies_s`` are the seconds of the copies before and after a stage. ``measured_s`` is
+    from the first start to the last end. ``at_s`` is when the run was recommended, seconds since the epoch.
+    ``moved_bytes`` is what its tasks read and wrote, ``load`` how busy their
+    hosts were (0 to 1); ``None`` is not known.
+    ``left_out`` says why something of it, or all of it, does not teach.
+    """
+
+    run: str
+    at_s: float
+    nodes: int
+    tiers: Mapping[str, str]
+    stage_s: Mapping[str, float]
+    copies_s: Mapping[str, tuple[float, float]] = {}
+    measured_s: float | None = None
+    left_out: tuple[str, ...] = ()
+    moved_bytes: float | None = None
+    load: float | None = None
+
+
+def waiting_s(workflow: Workflow, run: FinishedRun) -> float | None:
+    """Return the seconds of a run beyond its critical path of measured stages and copies.
+
+    ``None`` where not every stage is known, or the run as a whole is not.
+    """
+    taken_s = [run.stage_s.get(stage, math.nan) for stage in workflow.stage_names]
+    if run.measured_s is None or not all(map(math.isfinite, taken_s)):
+        return None
+    finish: dict[str, float] = {}
+    longest_s = 0.0
+    for name in workflow.topological_order:
+        before_s, after_s = run.copies_s.get(name, (0.0, 0.0))
+        ready_s = max((finish[one] for one in workflow.stage(name).stage_predecessors), default=0.0)
+        finish[name] = ready_s + before_s + run.stage_s[name]
+        longest_s = max(longest_s, finish[name] + after_s)
+    return max(0.0, run.measured_s - longest_s)
+
+
+def modelled_run(
+    model: Model, run: str, nodes: int, tiers: Mapping[str, str], took: FinishedRun | None = None
+) -> ModelledRun:
+    """Return a run of ``tiers`` on ``nodes`` beside its model, with what it ``took``."""
+    workflow, catalog = model.workflow, model.catalog
+    stage_s = {stage: seconds for stage, seconds in (took.stage_s if took else {}).items() if seconds > 0}
+    return ModelledRun(
+        run=run,
+        workflow=workflow.name,
+        platform="+".join(catalog.names),
+        makespans=model.makespans(nodes),
+        layout=tuple(catalog.index[tiers[stage]] for stage in workflow.stage_names),
+        observed_s=math.nan if took is None else _working_s(workflow, took),
+        stage_s=stage_s,
+        load=None if took is None else took.load,
+    )
+
+
+def _working_s(workflow: Workflow, run: FinishedRun) -> float:
+    """Return what a run took beyond the time in which Airflow started and followed its tasks."""
+    if run.measured_s is None:
+        return math.nan
+    return run.measured_s - (waiting_s(workflow, run) or 0.0)
