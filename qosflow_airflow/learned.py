@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +22,8 @@ from qosflow_airflow.learn.run_errors import early_errors
 from qosflow_airflow.store.base import ModelVersion, Store
 from qosflow_airflow.store.finished_runs import RunRecord, StageRun
 
-MAX_OTHERS = 10
-"""So many other workflows are looked at, by name, for runs of the same stages."""
+MAX_OTHERS, OTHER_RUNS = 10, 20
+"""So many other workflows are looked at, by name, and so many of the newest runs of each."""
 
 
 def lesson_for(
@@ -34,14 +34,13 @@ def lesson_for(
 ) -> Lesson:
     """Return what the newest runs of a model's workflow teach about it.
 
-    While they are too few to tell how far foretold makespans are off, runs of workflows with the same stages
-    tell it.
+    While they are too few to tell how far foretold makespans are off, runs of other workflows tell it.
     """
     lesson = learn(model, _runs_beside(store, model), version.created_at.timestamp(), layers)
     if not layers.intervals or lesson.errors.suffice:
         return lesson
     others = _errors_of_others(store, model, lesson.calibration.runs)
-    return replace(lesson, errors=replace(lesson.errors, others=others))
+    return replace(lesson, errors=lesson.errors.with_others(others))
 
 
 def newest_model_of(store: Store, workflow: str) -> Model | None:
@@ -58,25 +57,27 @@ def newest_model_of(store: Store, workflow: str) -> Model | None:
         return None  # another workflow's model, which an older version may have written, is no reason to fail
 
 
-def _runs_beside(store: Store, model: Model) -> list[FinishedRun]:
+def _runs_beside(store: Store, model: Model, limit: int = WINDOW_RUNS) -> list[FinishedRun]:
     """Return the newest runs of a model's workflow, oldest first."""
-    records = store.runs(model.workflow.name, limit=WINDOW_RUNS)
+    records = store.runs(model.workflow.name, limit=limit)
     told = [record for record in reversed(records) if record.configuration is not None]
     return [_in_own_numbers(finished_run(record), record, model) for record in told]
 
 
-def _errors_of_others(store: Store, model: Model, taught: int) -> tuple[float, ...]:
-    """Return how far runs of workflows with the same stages were off when ``taught`` runs had taught."""
+def _errors_of_others(store: Store, model: Model, taught: int) -> Iterator[tuple[bool, tuple[float, ...]]]:
+    """Yield, per other workflow, whether its stages are the same, and how far its runs were off.
+
+    They count as they were foretold when ``taught`` runs had taught.
+    """
     names = [one.name for one in store.list_workflows() if one.name != model.workflow.name]
-    found: list[float] = []
     for name in names[:MAX_OTHERS]:
-        if not store.runs(name, limit=taught + 1)[taught:]:
+        if len(store.runs(name, limit=taught + 1)) <= taught:
             continue
         other = newest_model_of(store, name)
-        if other is not None and _stages(other.workflow) == _stages(model.workflow):
-            whole = whole_runs(other, _runs_beside(store, other))
-            found += early_errors([timed.run for timed in whole], taught)
-    return tuple(found)
+        if other is not None:
+            whole = whole_runs(other, _runs_beside(store, other, taught + OTHER_RUNS))
+            errors = early_errors([timed.run for timed in whole], taught)
+            yield _stages(other.workflow) == _stages(model.workflow), errors
 
 
 def _stages(workflow: Workflow) -> dict[str, frozenset[str]]:

@@ -190,21 +190,24 @@ def test_an_interval_comes_from_past_runs_once_they_are_enough_and_the_answer_is
     assert encode(kept.answer, "answer") == encode(again, "answer")
 
 
-def test_runs_of_a_workflow_with_the_same_stages_make_a_new_one_less_sure(store: Store) -> None:
+def test_runs_of_workflows_with_the_same_stages_make_a_new_one_less_sure(store: Store) -> None:
     catalog = small_catalog({"disk": "/disk", "ram": "/ram"})
     times = stage_times(small_workflow(), catalog, 1)
     for name in ("read", "write", "compute", "stage_in", "stage_out"):
         getattr(times, name).log_sd[...] = 0.01
-    for name in ("alike", "other"):
+    for name in ("alike", "other", "third"):
         publish_model(store, replace(small_workflow(), name=name), catalog, {1: times})
     one_stage = replace(small_workflow(), name="single", stages=small_workflow().stages[:1])
     publish_model(store, one_stage, catalog)
     before = answer_request(store, "alike", QoSRequest())[0].answer["interval"]
     assert before["words"] == "from the model's rates"
-    told(store, "single", 10)
-    assert answer_request(store, "alike", QoSRequest())[0].answer["interval"] == before
     told(store, "two", 4)
-    told(store, "other", 6)
+    told(store, "other", 4)
+    assert answer_request(store, "alike", QoSRequest())[0].answer["interval"] == before
+    told(store, "single", 2)
+    pooled = answer_request(store, "alike", QoSRequest())[0].answer["interval"]
+    assert pooled["words"].endswith("10 past runs of other workflows were off")
+    told(store, "third", 2)
     record = answer_request(store, "alike", QoSRequest())[0]
     after = record.answer["interval"]
     assert (after["source"], after["runs"]) == ("both", 10)
@@ -217,7 +220,7 @@ def test_runs_of_a_workflow_with_the_same_stages_make_a_new_one_less_sure(store:
 
 
 def test_each_layer_can_be_left_out(store: Store) -> None:
-    told(store, "two", 12)
+    told(store, "two", 12, factor=2.0)
 
     def answer(*names: str) -> dict[str, Any]:
         layers = Layers.parse(names)

@@ -12,7 +12,7 @@ import numpy as np
 from qosflow_airflow.core.charges import Charges
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.space import Layouts
-from qosflow_airflow.core.transfer import FloatArray, StageTimes
+from qosflow_airflow.core.transfer import FloatArray
 from qosflow_airflow.learn.calibration import Calibration, Residual
 
 
@@ -55,14 +55,15 @@ class ModelledRun:
         charged = self.charges
         return np.asarray(charged.read[0] + np.nan_to_num(charged.compute[0]) + charged.write[0])
 
+    def corrected(self, calibration: Calibration) -> MakespanModel:
+        """Return the makespan model after corrections by earlier runs."""
+        model = self.makespans
+        times = calibration.applied(model.times)
+        return model if times is model.times else model.with_work(times)
+
     def calibrated_s(self, calibration: Calibration) -> float:
         """Return the makespan after corrections by earlier runs."""
-        times: StageTimes = calibration.applied(self.makespans.times)
-        if times is self.makespans.times:
-            return self.predicted_s
-        model = self.makespans
-        corrected = MakespanModel(model.workflow, model.catalog, times, model.rules)
-        return float(corrected.makespan_s(self.layouts)[0])
+        return float(self.corrected(calibration).makespan_s(self.layouts)[0])
 
     def residuals(self) -> list[Residual]:
         """Return what each stage took beyond its estimate, for those that have both."""

@@ -3,17 +3,17 @@
 No run tells anything of itself: each is foretold from what the *other* runs of its workflow teach. An
 interval is as wide as it takes to have held nine of ten of these errors (split conformal,
 :mod:`~qosflow_airflow.learn.conformal`). It is made of the runs on as many nodes where they are enough, else
-of all runs of the workflow, else of runs of workflows with the same stages; those count as they were foretold
-when as few of their own runs had taught. Only the first of these takes the place of the spread of a model's
-times, and only for tiers that a stage has run on several times: other runs may widen an interval, and never
-make it narrower.
+of all runs of the workflow, else of runs of several workflows with the same stages, else of those of any
+workflow; those of others count as they were foretold when as few of their own runs had taught. Only the first
+of these takes the place of the spread of a model's times, and only for tiers that a stage has run on several
+times: other runs may widen an interval, and never make it narrower.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from statistics import median
 from typing import Any, NamedTuple, Self
@@ -23,8 +23,10 @@ from qosflow_airflow.learn.calibration import MIN_FOR_SPREAD, Calibration, calib
 from qosflow_airflow.learn.conformal import half_width
 from qosflow_airflow.learn.modelled_run import ModelledRun
 
+MIN_ALIKE = 3
+"""Runs of one workflow are off by much the same: fewer workflows do not tell what a further one is off by."""
 ANY_NODES = "on any number of nodes"
-OTHERS = "of workflows with the same stages"
+ALIKE, OTHERS = "of workflows with the same stages", "of other workflows"
 
 
 class RunError(NamedTuple):
@@ -41,14 +43,27 @@ class RunError(NamedTuple):
 
 @dataclass(frozen=True)
 class RunErrors:
-    """Errors of a workflow's ``own`` runs, and of runs of ``others`` with the same stages (``ln`` ratios).
+    """Errors of a workflow's ``own`` runs, and (``ln`` ratios) of runs of other workflows.
 
+    ``alike`` are those with the same stages, ``others`` all of them, where the own ones do not suffice.
     ``tried`` are, by node count, the stages with tiers on which they have run often enough.
     """
 
     own: tuple[RunError, ...] = ()
+    alike: tuple[float, ...] = ()
     others: tuple[float, ...] = ()
     tried: Mapping[int, frozenset[tuple[str, str]]] = field(default_factory=dict)
+
+    def with_others(self, found: Iterable[tuple[bool, Sequence[float]]]) -> Self:
+        """Return these with errors of other workflows, each with whether its stages are the same."""
+        told = [(alike, errors) for alike, errors in found if errors]
+        alike = [errors for is_alike, errors in told if is_alike]
+        pooled = alike if len(alike) >= MIN_ALIKE else []
+        return replace(
+            self,
+            alike=tuple(chain.from_iterable(pooled)),
+            others=tuple(chain.from_iterable(errors for _, errors in told)),
+        )
 
     @property
     def suffice(self) -> bool:
@@ -64,6 +79,7 @@ class RunErrors:
         pools = (
             (here, f"on {nodes} node{'' if nodes == 1 else 's'}"),
             ([one.log_ratio for one in self.own], ANY_NODES),
+            (list(self.alike), ALIKE),
             (list(self.others), OTHERS),
         )
         for at, (errors, whose) in enumerate(pools):
@@ -83,6 +99,7 @@ class RunErrors:
         """Return plain JSON, the inverse of :meth:`from_json`."""
         return {
             "own": [one._asdict() for one in self.own],
+            "alike": list(self.alike),
             "others": list(self.others),
             "tried": {str(nodes): sorted(map(list, pairs)) for nodes, pairs in sorted(self.tried.items())},
         }
@@ -92,6 +109,7 @@ class RunErrors:
         """Build errors from what :meth:`to_json` returned."""
         return cls(
             tuple(RunError(**one) for one in value["own"]),
+            tuple(value["alike"]),
             tuple(value["others"]),
             {
                 int(nodes): frozenset((stage, tier) for stage, tier in pairs)
@@ -120,12 +138,13 @@ def left_out_errors(runs: Sequence[TimedRun], calibrated: bool = True) -> RunErr
     return RunErrors(tuple(own), tried=_tried(timed.run for timed in runs))
 
 
-def early_errors(runs: Sequence[ModelledRun], taught: int) -> tuple[float, ...]:
+def early_errors(runs: Sequence[ModelledRun], taught: int, known: int = 0) -> tuple[float, ...]:
     """Return how far runs are off (``ln`` ratios) once the first ``taught`` of them have taught, and no more.
 
-    So were runs foretold of a workflow that knew as little as another one knows now.
+    So were runs foretold of a workflow that knew as little as another one knows now. The first ``known`` of
+    these errors are left out.
     """
-    found = [_log_ratio(run, runs[:taught]) for run in runs[taught:]]
+    found = [_log_ratio(run, runs[:taught]) for run in runs[taught + known :]]
     return tuple(filter(math.isfinite, found))
 
 

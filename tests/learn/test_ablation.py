@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qosflow_airflow.learn.ablation import LAYERS, NEW_RUNS, Foretold, ablation, foretell
+from qosflow_airflow.learn.ablation import INTERVALS, LAYERS, NEW_RUNS, Foretold, ablation, foretell
 from qosflow_airflow.learn.case_families import FAMILIES, family_workflow
 from qosflow_airflow.learn.case_generator import generated_runs
 from qosflow_airflow.learn.conformal import half_width
@@ -22,7 +22,9 @@ def row(found: dict[str, object], group: str, layer: str) -> dict[str, float]:
 
 
 def test_calibration_makes_errors_of_known_workflows_smaller() -> None:
-    found = ablation(foretell(generated_runs(150, 11, families=("montage", "blast"), platforms=1)))
+    found = ablation(
+        foretell(generated_runs(150, 11, families=("montage", "blast"), platforms=1), answered=False)
+    )
     model, calibrated = (row(found, "known", layer)["median_error"] for layer in LAYERS[:2])
     assert calibrated < 0.7 * model
 
@@ -30,7 +32,7 @@ def test_calibration_makes_errors_of_known_workflows_smaller() -> None:
 def test_no_run_tells_anything_of_itself_or_of_those_before_it() -> None:
     runs = list(generated_runs(60, 5))
     slower = [*runs[:40], *(replace(run, observed_s=3 * run.observed_s) for run in runs[40:])]
-    before, after = foretell(runs), foretell(slower)
+    before, after = foretell(runs, answered=False), foretell(slower, answered=False)
     for one, other in zip(before[:40], after[:40], strict=True):
         np.testing.assert_array_equal(one.log_ratio, other.log_ratio)
     # The first of those that were slower is foretold as before, and off by what was added.
@@ -38,11 +40,21 @@ def test_no_run_tells_anything_of_itself_or_of_those_before_it() -> None:
 
 
 def test_errors_fall_as_a_workflow_s_own_runs_teach() -> None:
-    foretold = [one for seed in (21, 22, 23) for one in foretell(generated_runs(200, seed, platforms=1))]
+    made = [generated_runs(200, seed, platforms=1) for seed in (21, 22, 23)]
+    foretold = [one for runs in made for one in foretell(runs, answered=False)]
     errors = [step["median_error"]["x calibration"] for step in ablation(foretold)["learning"]]
     assert len(errors) == 6
     assert errors[-1] < 0.6 * errors[0]
     assert errors[0] > errors[2] > errors[4]
+
+
+def test_intervals_as_answered_hold_more_of_the_runs_than_a_spread_that_is_too_sure() -> None:
+    runs = generated_runs(90, 31, families=("blast", "montage"), platforms=2)
+    found = ablation(foretell(runs), judged_from=20)
+    own, answered = (row(found, "all", name) for name in INTERVALS)
+    assert own["coverage"] < 0.85
+    assert abs(answered["coverage"] - 0.9) < abs(own["coverage"] - 0.9)
+    assert answered["with_interval"] == 70
 
 
 def test_runs_that_cannot_be_are_left_out() -> None:
@@ -57,10 +69,10 @@ def test_runs_that_cannot_be_are_left_out() -> None:
 
 def test_figures_are_those_of_the_runs() -> None:
     ratios = np.array([[math.log(2.0), 0.0, 0.0, 0.0], [-math.log(1.5), 0.1, 0.1, 0.1]])
-    widths = np.array([[1.0, math.nan, 0.1, 0.1], [0.1, math.nan, 0.2, 0.2]])
+    halves = np.array([[1.0, math.nan, 0.1, 0.1, 0.2, 0.05], [0.1, math.nan, 0.2, 0.2, 0.2, 0.3]])
     foretold = [
-        Foretold(f"r{at}", "w", 5 * at, log_ratio, width)
-        for at, (log_ratio, width) in enumerate(zip(ratios, widths, strict=True))
+        Foretold(f"r{at}", "w", 5 * at, log_ratio, np.column_stack([-half, half]))
+        for at, (log_ratio, half) in enumerate(zip(ratios, halves, strict=True))
     ]
     found = ablation(foretold)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -68,6 +80,9 @@ def test_figures_are_those_of_the_runs() -> None:
     assert model["median_error"] == pytest.approx((1.0 + 0.5) / 2)
     assert model["coverage"] == 0.5
     assert row(found, "all", LAYERS[1])["coverage"] is None
+    answered = row(found, "all", INTERVALS[1])
+    assert (answered["coverage"], answered["width"]) == (1.0, pytest.approx(math.exp(0.35)))
+    assert answered["median_error"] == row(found, "all", LAYERS[1])["median_error"]
     assert row(found, "new", LAYERS[0])["runs"] == 1
     assert ablation(foretold, judged_from=1)["taught_only"] == 1
     steps = found["learning"]
