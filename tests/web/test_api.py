@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -188,10 +189,12 @@ def test_an_interval_from_past_runs_is_the_same_on_the_page(
     client: Client, store: KeptStore, version: ModelVersion, recommendation: RecommendationRecord
 ) -> None:
     for at in range(10):
-        record = replace(recommendation, recommendation_id=str(uuid4()))
+        began = recommendation.created_at + timedelta(seconds=at)
+        record = replace(recommendation, recommendation_id=str(uuid4()), created_at=began)
         store.add_recommendation(record)
-        stages = {stage: {"measured_s": 2.0 + at / 20} for stage in ("split", "merge")}
-        store.add_outcome(record.recommendation_id, {"measured_s": 6.0 + at / 10, "stages": stages})
+        longer_s = at % 3 / 5
+        stages = {stage: {"measured_s": 2.0 + longer_s} for stage in ("split", "merge")}
+        store.add_outcome(record.recommendation_id, {"measured_s": 6.0 + 2 * longer_s, "stages": stages})
     expected = answer_with_lesson(store, "two", QoSRequest())[0].answer["interval"]
     assert expected["source"] == "past_runs"
     found = client("viewer").post(f"{API}/workflows/two/ask", json={}).json()
