@@ -44,7 +44,7 @@ def choose_nodes(
     """
     asked = list(requests)
     reasons = {
-        node.name: reason for node in nodes for reason in [_refusal(node, node_selector, tolerations, asked)]
+        node.name: reason for node in nodes for reason in [refusal(node, node_selector, tolerations, asked)]
     }
     able = sorted(name for name, reason in reasons.items() if reason is None)
     if len(able) < count:
@@ -59,7 +59,7 @@ _CURE = (
 )
 
 
-def _refusal(
+def refusal(
     node: ClusterNode,
     node_selector: Mapping[str, str],
     tolerations: Sequence[Mapping[str, Any]],

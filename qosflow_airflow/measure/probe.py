@@ -15,8 +15,11 @@ PROBE_BYTES = 1 << 16
 """Enough for a full tier to say so: the last free blocks of a file system are reserved, or soon gone."""
 MIB = 1 << 20
 
+FULL = "it is full"
+"""How the reason begins where a tier only lacks room: what lies there can be read and removed."""
+
 _REASONS = {
-    errno.ENOSPC: "it is full",
+    errno.ENOSPC: FULL,
     errno.EDQUOT: "its quota is used up",
     errno.EROFS: "it is read-only",
     errno.EACCES: "it may not be written",
@@ -77,7 +80,7 @@ def _try(folder: Path, needed_bytes: float, output: Path | None) -> str | None:
         return f"{reason} ({error.strerror or error})"
     if free_bytes < needed_bytes:
         free, needed = free_bytes / MIB, needed_bytes / MIB
-        return f"it is full: {free:,.0f} MiB are free, and the stage writes about {needed:,.0f} MiB"
+        return f"{FULL}: {free:,.0f} MiB are free, and the stage writes about {needed:,.0f} MiB"
     return None
 
 

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
 from qosflow_airflow.hooks import settings
-from qosflow_airflow.measure.probe import why_unusable
 from qosflow_airflow.operators.run_rows import (
     PLAN,
     PROMISE,
     ROWS,
+    Part,
     Rows,
     pull_rows,
     pull_run,
@@ -32,6 +33,7 @@ from qosflow_airflow.operators.run_rows import (
     xcom_rows,
 )
 from qosflow_airflow.operators.session import task_store, without_collection
+from qosflow_airflow.operators.site import Run, Site, ThisMachine
 from qosflow_airflow.operators.slack import promise
 from qosflow_airflow.operators.summary import described
 
@@ -50,8 +52,6 @@ BEGUN = "begun"
 """The XCom key under which a stage's first task says where the stage is."""
 
 Plan = Mapping[str, Any]
-Run = Mapping[str, Any]
-"""Rows by :func:`~qosflow_airflow.operators.run_rows.xcom_key`, with their promise and their plan."""
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,24 @@ def fallback_folders(plan: Plan) -> list[str]:
     ]
 
 
+class BeginsStage:
+    """What the first task of a stage is, whoever runs the stage's tasks."""
+
+    recommend_task_id: str
+    stage: str
+
+
+def first_tasks(dag: Any) -> list[Any]:
+    """Return the first tasks of all stages that a Dag runs by recommendations."""
+    return [] if dag is None else [task for task in dag.tasks if isinstance(task, BeginsStage)]
+
+
+def boundaries_of(dag: Any, recommend_task_id: str) -> dict[str, str]:
+    """Return the first task of each stage of one recommending task."""
+    found = [task for task in first_tasks(dag) if task.recommend_task_id == recommend_task_id]
+    return {task.stage: task.task_id for task in found}
+
+
 def newest_run(context: Context, tasks: Iterable[str], run_id: str) -> Run | None:
     """Return the run as it was planned last by one of ``tasks``; ``None`` where none planned it again.
 
@@ -102,13 +120,15 @@ def newest_run(context: Context, tasks: Iterable[str], run_id: str) -> Run | Non
 class Boundary:
     """The first task of a stage.
 
-    ``boundaries`` is the first task of each stage of the run, this one among them.
+    ``boundaries`` is the first task of each stage of the run, this one among them; ``site`` is where the
+    stage's tasks run.
     """
 
     context: Context
     recommend_task_id: str
     stage: str
     boundaries: Mapping[str, str]
+    site: Site = field(default_factory=ThisMachine)
 
     def begin(self) -> Run:
         """Return the run to follow: the newest plan, on a tier that can be used.
@@ -136,6 +156,10 @@ class Boundary:
         self._leave_where(run)
         return run
 
+    def rows(self, run: Run, part: Part) -> Rows:
+        """Return the rows of a part of the stage, as the run that :meth:`begin` returned has them."""
+        return self.site.rows(run, part, self.stage, partial(self._planned, run))
+
     def stage_out_rows(self) -> Rows:
         """Return the copies of the stage's outputs, from where the stage was."""
         run = pull_run(self.context, self.recommend_task_id)
@@ -145,15 +169,14 @@ class Boundary:
                 return list(place["stage_out"])
         return pull_rows(self.context, self.recommend_task_id, "stage_out", self.stage, run)
 
-    def _rows(self, run: Run, part: Any = "stage") -> Rows:
-        return pull_rows(self.context, self.recommend_task_id, part, self.stage, run)
+    def _row(self, run: Run) -> dict[str, Any]:
+        return pull_rows(self.context, self.recommend_task_id, "stage", self.stage, run)[0]
 
     def _failure(self, run: Run) -> str | None:
         """Return a sentence about the stage's tier where it cannot be used."""
-        plan, row = run[PLAN], self._rows(run)[0]
-        tier, folder = row["tier"], Path(plan["mounts"][row["tier"]])
-        needed_bytes = plan["output_bytes"].get(self.stage, 0.0)
-        reason = why_unusable(folder, plan["probe_timeout_s"], needed_bytes, Path(row["output"]))
+        tier = self._row(run)["tier"]
+        reason = self.site.why_unusable(run, self.stage)
+        folder = run[PLAN]["mounts"][tier]
         return reason and f"Stage {self.stage!r} cannot use tier {tier!r} at {folder}: {reason}."
 
     def _begun(self, run: Run) -> dict[str, Mapping[str, Any]]:
@@ -162,14 +185,15 @@ class Boundary:
         found = {stage: ti.xcom_pull(task_ids=task, key=BEGUN) for stage, task in self.boundaries.items()}
         return {stage: one for stage, one in found.items() if one and one["run"] == run[PLAN]["run"]}
 
+    def _planned(self, run: Run) -> dict[str, Mapping[str, str]]:
+        """Return the tiers of all stages in the plan by which each other stage has begun."""
+        return {stage: one["tiers"] for stage, one in self._begun(run).items() if stage != self.stage}
+
     def _leave_where(self, run: Run) -> None:
-        row = self._rows(run)[0]
-        place = {
-            "run": run[PLAN]["run"],
-            "tier": row["tier"],
-            "stage_out": self._rows(run, "stage_out"),
-        }
-        self.context["ti"].xcom_push(key=BEGUN, value=place)
+        tiers = {stage: run[xcom_key("stage", stage)][0]["tier"] for stage in run[PROMISE]["stages"]}
+        place = {"run": run[PLAN]["run"], "tier": tiers[self.stage], "tiers": tiers}
+        rows = {part: self.rows(run, part) for part in self.site.leaves}
+        self.context["ti"].xcom_push(key=BEGUN, value={**place, **rows})
 
     def _beside_what_lies(self, run: Run) -> Run:
         """Return the run with its inputs where they are.
@@ -189,18 +213,18 @@ class Boundary:
             planned = described(record)["configuration"]
             loaded = load_model_version(store, record.model_id)
             actual = Configuration(planned["nodes"], {**planned["tiers"], **places})
-            return {**run, **xcom_rows(_place(plan, loaded, actual, record.recommendation_id))}
+            return {**run, **_placed_rows(plan, _place(plan, loaded, actual, record.recommendation_id))}
 
     def _plan_again(self, run: Run, failure: str) -> Run:
         """Return the run as it goes on without the tier that failed; the store keeps the recommendation."""
-        plan, tier = run[PLAN], self._rows(run)[0]["tier"]
+        plan, tier = run[PLAN], self._row(run)["tier"]
         if tier == plan["home"]:
             raise AirflowException(
                 f"{failure} It is the home tier, where initial data and results lie: nothing can take its "
                 "place. Free or mend it, then try again."
             )
         reason = failure.partition(": ")[2].rstrip(".")
-        failed = {**plan["failed"], tier: reason}
+        failed = {**self.site.closed(), **plan["failed"], tier: reason}
         with without_collection(), task_store(plan["fallback"]["qosflow_conn_id"]) as store:
             record, answer, loaded = self._ask_again(store, run, failed)
             configuration = self._configuration(record, answer, plan, failure)
@@ -214,7 +238,7 @@ class Boundary:
         )
         changed = {"recommendation_id": record.recommendation_id, "failed": failed}
         following = {**plan, **changed, "number": plan["number"] + 1}
-        return {**xcom_rows(placement), PROMISE: promised, PLAN: following}
+        return {**_placed_rows(plan, placement), PROMISE: promised, PLAN: following}
 
     def _ask_again(
         self, store: Any, run: Run, failed: Mapping[str, str]
@@ -228,7 +252,7 @@ class Boundary:
         return answer_again(
             store,
             store.recommendation(run[PLAN]["recommendation_id"]),
-            self._rows(run)[0]["nodes"],
+            self._row(run)["nodes"],
             begun,
             failed,
             dag_id=ti.dag_id,
@@ -265,9 +289,13 @@ def _place(
         configuration,
         recommendation_id=recommendation_id,
         initial_data=plan["fallback"]["initial_data"],
-        max_rows=settings.max_map_length(),
+        max_rows=None if plan["fallback"]["first_only"] else settings.max_map_length(),
         folder=plan["run"],
     )
+
+
+def _placed_rows(plan: Plan, placement: Placement) -> dict[str, Rows]:
+    return xcom_rows(placement, first_only=plan["fallback"]["first_only"])
 
 
 def _workflow(plan: Plan, loaded: LoadedModel) -> Workflow:

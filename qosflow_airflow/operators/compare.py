@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk import BaseOperator
 
-from qosflow_airflow.operators.boundary import newest_run
-from qosflow_airflow.operators.copy import RECORDS_OF_COPIES, QoSStageInOperator
+from qosflow_airflow.operators.boundary import first_tasks, newest_run
+from qosflow_airflow.operators.copy import RECORDS_OF_COPIES
 from qosflow_airflow.operators.outcome import Record, compare, comparison_table, read_records
 from qosflow_airflow.operators.refit import STALE, say_whether_it_holds
 from qosflow_airflow.operators.run_rows import PLAN
@@ -89,11 +89,9 @@ class QoSCompareOperator(BaseOperator):
     def _followed(self, context: Context, summary: Mapping[str, Any]) -> str:
         """Return the recommendation that the run followed in the end."""
         first: str = summary["recommendation_id"]
-        dag = self.get_dag()
-        if dag is None or not summary.get("fallback"):
+        if not summary.get("fallback"):
             return first
-        tasks = [task.task_id for task in dag.tasks if isinstance(task, QoSStageInOperator)]
-        newest = newest_run(context, tasks, first)
+        newest = newest_run(context, [task.task_id for task in first_tasks(self.get_dag())], first)
         return first if newest is None else str(newest[PLAN]["recommendation_id"])
 
     def _records(self, summary: Mapping[str, Any]) -> tuple[Sequence[Record], Sequence[Record]]:

@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow.sdk import BaseOperator
 
 from qosflow_airflow.measure.folder_copy import Copied, Verify, copy_folder
-from qosflow_airflow.operators.boundary import Boundary
+from qosflow_airflow.operators.boundary import BeginsStage, Boundary, boundaries_of
 from qosflow_airflow.operators.run_rows import PROMISE, Rows, pull_rows
 from qosflow_airflow.operators.slack import say_slack
 from qosflow_airflow.operators.stage import Fit, fit_of
@@ -52,15 +52,11 @@ class _StageCopiesOperator(BaseOperator):
 
     def boundary(self, context: Context) -> Boundary:
         """Return where the stage begins, among where the others do."""
-        dag = self.get_dag()
-        firsts = [] if dag is None else [task for task in dag.tasks if isinstance(task, QoSStageInOperator)]
-        boundaries = {
-            task.stage: task.task_id for task in firsts if task.recommend_task_id == self.recommend_task_id
-        }
+        boundaries = boundaries_of(self.get_dag(), self.recommend_task_id)
         return Boundary(context, self.recommend_task_id, self.stage, boundaries)
 
 
-class QoSStageInOperator(_StageCopiesOperator):
+class QoSStageInOperator(BeginsStage, _StageCopiesOperator):
     """Brings a stage's inputs to its tier, where they are not there yet, and returns the rows of its tasks.
 
     Map the stage's tasks over what it returns: they run when their inputs are there. The stage's tier is

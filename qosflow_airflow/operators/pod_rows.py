@@ -20,6 +20,8 @@ SCRIPT = files("qosflow_airflow.operators").joinpath("pod_tasks.sh").read_text(e
 COMMAND = ("sh", "-c", SCRIPT, "qosflow")
 """The entry point of every pod. It comes with the rows: a Dag would be kept with a script in every task."""
 
+TIER = "qosflow/tier"
+"""The annotation that says which tier a pod's tasks use, or which one it cleans."""
 LABEL = "{{ task.annotations['qosflow/label'] }}"
 """The label of a mapped pod in the grid, as in ``individuals 3/10 on tmpfs``."""
 
@@ -51,6 +53,13 @@ def become(operator: Any, row: Mapping[str, Any]) -> None:
     taken["tolerations"] = [to_model(one, models.V1Toleration) for one in row["tolerations"]]
     for name, value in taken.items():
         setattr(operator, name, value)
+
+
+def with_copy_command(row: Mapping[str, Any], command: str | None) -> dict[str, Any]:
+    """Return a row whose pod copies by a command of the user, where there is one."""
+    if command is None:
+        return dict(row)
+    return {**row, "env_vars": {**row["env_vars"], "QOSFLOW_COPY": command}}
 
 
 def printed_records(text: str) -> dict[str, list[dict[str, Any]]]:

@@ -4,6 +4,7 @@
 # QOSFLOW_COPY_IN    copies before the tasks, and QOSFLOW_COPY_OUT after them, six lines each: source, destination,
 #                    pattern of file names, `some` or `any` (may match nothing), record, head of the record
 # QOSFLOW_COPY       a shell command to copy a folder instead: $1 source, $2 destination, $3 pattern
+# QOSFLOW_TRY        a tier to try, three lines: its mount, how many bytes must fit, a folder of which they may be a part
 # QOSFLOW_REMOVE     folders to remove, one a line
 # QOSFLOW_PRINT      a folder of records to print, those of copies after the others
 set -u
@@ -127,6 +128,36 @@ wait_for_wave() {
     running='' at_once=0
 }
 
+# try_tier FOLDER BYTES OUTPUT: a small file is written, synced and read back; BYTES fit beside what OUTPUT holds of them.
+try_tier() {
+    tried="$1/.qosflow-probe-${HOSTNAME:-pod}.$$" noise=$(head -c 16384 /dev/urandom | od -An -v -tx1)
+    # Not by the shell's own printf: dash has one error for all.
+    said=$( (export LC_ALL=C && mkdir -p "$1" && printf '%s' "$noise" | cat >"$tried" && sync "$tried") 2>&1)
+    written=$?
+    [ "$written" -ne 0 ] || [ "$(digest "$tried")" = "$(printf '%s' "$noise" | sha256sum | cut -d ' ' -f 1)" ]
+    same=$?
+    rm -f "$tried" 2>/dev/null
+    [ "$written" -eq 0 ] || fail "$(why_not "$said")"
+    [ "$same" -eq 0 ] || fail 'it is down (what was written comes back as something else)'
+    free=$(df -Pk "$1" | sed -n '2s/^.* \([0-9][0-9]*\)  *[0-9-]*%.*$/\1/p') && [ -n "$free" ] || fail "it is down (df $1 says nothing)"
+    used=0
+    [ ! -d "$3" ] || used=$(du -sk "$3" | cut -f 1)
+    needed=$(($2 / 1024 - used))
+    [ "$free" -ge "$needed" ] ||
+        fail "it is full: $((free / 1024)) MiB are free, and the stage writes about $((needed / 1024)) MiB"
+}
+
+# What the system said, in words: the same as those of tasks on one machine.
+why_not() {
+    case $1 in
+        *'No space left'*) echo 'it is full (No space left on device)' ;;
+        *uota*) echo 'its quota is used up (Disk quota exceeded)' ;;
+        *'Read-only file system'*) echo 'it is read-only (Read-only file system)' ;;
+        *'ermission denied'* | *'not permitted'*) echo 'it may not be written (Permission denied)' ;;
+        *) printf 'it is down (%s)\n' "$(printf '%s' "${1##*: }" | head -n 1)" ;;
+    esac
+}
+
 remove_folders() {
     while IFS= read -r folder; do
         case $folder in
@@ -151,6 +182,12 @@ print_records() {
     done
 }
 
+if [ -n "${QOSFLOW_TRY:-}" ]; then
+    { IFS= read -r folder && IFS= read -r bytes && IFS= read -r output; } <<TIER
+$QOSFLOW_TRY
+TIER
+    try_tier "$folder" "$bytes" "$output"
+fi
 [ -z "${QOSFLOW_PRINT:-}" ] || print_records "$QOSFLOW_PRINT"
 [ -z "${QOSFLOW_REMOVE:-}" ] || remove_folders "$QOSFLOW_REMOVE"
 copy_all "${QOSFLOW_COPY_IN:-}"

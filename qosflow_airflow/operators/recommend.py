@@ -91,8 +91,7 @@ class QoSRecommendOperator(BaseOperator):
         stages itself, as :class:`~qosflow_airflow.operators.pods.QoSPodsOperator` does. A stage may then have
         more tasks than Airflow maps over.
     :param fallback: where a stage begins and its tier is down, full, read-only or hangs, plan what has not
-        begun once more without that tier; otherwise the stage fails. It takes ``stage_group`` with
-        ``LocalCopies``.
+        begun once more without that tier; otherwise the stage fails. It takes ``stage_group``.
     :param probe_timeout_s: a tier hangs when it does not take and give back a small file in so many seconds.
     :param max_chunks: the stages whose work divides into any number of tasks, each with the most that are
         allowed: a mapping, its JSON, or ``stage=number`` separated by commas (templated). Their finished runs
@@ -148,11 +147,6 @@ class QoSRecommendOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if fallback and rows == "stage":
-            raise RequestError(
-                "fallback=True with rows='stage'; pods cannot be planned again while they run",
-                cure="Leave fallback out; after a failure clear the recommending task, with exclude=...",
-            )
         # A rendered `None` or list must stay what it is. Airflow before 3.3 ignores this and renders text,
         # which the request understands as well.
         self.render_template_as_native_obj = True
@@ -197,7 +191,7 @@ class QoSRecommendOperator(BaseOperator):
             raise RequestError(
                 "fallback=True, and the rows of the first plan are asked for",
                 stage=stage,
-                cure="Build the stage with stage_group and LocalCopies.",
+                cure="Build the stage with stage_group.",
             )
         if key not in self._selectors:
             name = f"{self.task_id.rpartition('.')[2]}_{stage}"
@@ -360,6 +354,7 @@ class QoSRecommendOperator(BaseOperator):
             plan["fallback"] = {
                 "initial_data": None if self.initial_data is None else str(self.initial_data),
                 "on_infeasible": self.on_infeasible,
+                "first_only": self.rows == "stage",
                 "chunks": _numbers(chunks),
                 "qosflow_conn_id": self.qosflow_conn_id,
             }
@@ -375,8 +370,7 @@ class QoSRecommendOperator(BaseOperator):
         workflow: Workflow,
     ) -> None:
         catalog = loaded.model.catalog
-        first_only = placement.stages if self.rows == "stage" else ()
-        rows = {key: found[:1] if key in first_only else found for key, found in xcom_rows(placement).items()}
+        rows = xcom_rows(placement, first_only=self.rows == "stage")
         deadline_s, records = record.request["deadline_s"], records_folder(placement)
         promised = promise(workflow, described(record), deadline_s, records)
         ti.xcom_push(key=ROWS, value={**rows, PROMISE: promised, PLAN: plan})

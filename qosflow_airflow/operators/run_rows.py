@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -28,6 +28,8 @@ CATALOG = "_catalog"
 """The XCom key of the tiers, for tasks that place a run elsewhere than on this machine."""
 RECORDS = "_records"
 """The key, beside the rows of pods, of the pod that prints what the run recorded."""
+PODS = "_pods"
+"""The key, beside the rows of pods, of what they were planned with: nodes, and what else a new plan needs."""
 PROMISE = "_promise"
 """The key, beside the rows, of what tells a stage's first task how much time is left."""
 PLAN = "_plan"
@@ -94,14 +96,30 @@ def pull_run(context: Context, recommend_task_id: str) -> Mapping[str, Any]:
     return found or {}
 
 
-def xcom_rows(placement: Placement | PodPlan) -> dict[str, Rows]:
-    """Return the rows of every part of every stage, by :func:`xcom_key`."""
+def xcom_rows(placement: Placement | PodPlan, *, first_only: bool = False) -> dict[str, Rows]:
+    """Return the rows of every part of every stage, by :func:`xcom_key`.
+
+    With ``first_only``, the first task of a stage stands for all of them.
+    """
+    stages = placement.stages
     parts: dict[Part, Mapping[str, Rows]] = {
-        "stage": placement.stages,
+        "stage": {name: rows[:1] for name, rows in stages.items()} if first_only else stages,
         "stage_in": placement.stage_in,
         "stage_out": placement.stage_out,
     }
     return {xcom_key(part, stage): rows for part, found in parts.items() for stage, rows in found.items()}
+
+
+def placement_of(run: Mapping[str, Any]) -> Placement:
+    """Return the placement whose rows a recommending task pushed, or a boundary that planned again."""
+    from qosflow_airflow.core.placement import Placement
+
+    stages: Iterable[str] = run[PROMISE]["stages"]
+    parts: dict[Part, dict[str, Rows]] = {
+        part: {stage: run[xcom_key(part, stage)] for stage in stages}
+        for part in ("stage", "stage_in", "stage_out")
+    }
+    return Placement(parts["stage"], parts["stage_in"], parts["stage_out"])
 
 
 def records_folder(placement: Placement) -> str:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from qosflow_airflow.core.cluster_volumes import ClusterVolume
 from qosflow_airflow.core.placement import Placement, place
+from qosflow_airflow.core.pod_copies import unbrought
 from qosflow_airflow.core.pod_tiers import selector_of
-from qosflow_airflow.core.pods import LABEL, PodPlan, plan_pods
+from qosflow_airflow.core.pods import LABEL, PodPlan, plan_pods, trying_pods
 from qosflow_airflow.core.space import Configuration
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
 from qosflow_airflow.core.workflow import INITIAL_DATA, Stage, Workflow
@@ -156,6 +157,78 @@ def check_cleaning(plan: PodPlan, disks: Disks) -> None:
             assert not [path for path in paths if "/staged/" in path or "/relay/" in path]
         elif len(place_of) < 3:
             assert paths == set()
+
+
+@given(
+    nodes=st.integers(1, 3),
+    ram=st.sampled_from(["empty_dir", "host_path"]),
+    plans=st.lists(
+        st.fixed_dictionaries(
+            {name: st.sampled_from(["disk", "nfs", "ram", "ssd"]) for name in DIAMOND.stage_names}
+        ),
+        min_size=4,
+        max_size=4,
+    ),
+)
+def test_a_run_that_is_planned_again_at_each_stage_finds_all_that_lies_elsewhere(
+    nodes: int, ram: str, plans: list[dict[str, str]]
+) -> None:
+    platform, names = catalog(ram), [f"node{at}" for at in range(nodes)]
+    disks = Disks(platform)
+    disks.files[("disk",)].add("/disk/initial_data/input")
+    begun: dict[str, dict[str, str]] = {}
+    made: list[PodPlan] = []
+    for number, stage in enumerate(DIAMOND.stages):
+        tiers = plans[number] | {name: planned_by[name] for name, planned_by in begun.items()}
+        placement = place(
+            DIAMOND,
+            platform,
+            Configuration(nodes, tiers),
+            recommendation_id=f"r{number + 1}",
+            initial_data=None,
+            folder="r1",
+        )
+        plan = plan_pods(
+            placement, platform, names, fallback=platform.names, unbrought=unbrought(placement, begun)
+        )
+        begun[stage.name] = tiers
+        for pod in plan.stage_in[stage.name]:
+            disks.copy(pod["env_vars"]["QOSFLOW_COPY_IN"], pod)
+        for pod in plan.stages[stage.name]:
+            disks.run(stage, pod)
+        for pod in plan.stage_out[stage.name]:
+            disks.copy(pod["env_vars"]["QOSFLOW_COPY_IN"], pod)
+        made.append(plan)
+    # The pods that clean were made with the first plan: whatever tiers came after, nothing is left.
+    check_cleaning(made[0], disks)
+
+
+def test_what_was_brought_by_an_earlier_plan_to_where_it_is_read_is_not_fetched_again() -> None:
+    before = {"split": "ssd", "left": "ram", "right": "nfs", "join": "ssd"}
+    placement = placed(catalog(), 1, before | {"join": "disk"})
+    begun = {"split": before, "left": before}
+    found = unbrought(placement, begun)
+    assert found == {"split": (), "left": (), "right": (), "join": ("left",)}
+    plan = plan_pods(placement, catalog(), ["node0"], fallback=catalog().names, unbrought=found)
+    assert plan.stage_in["left"] == []
+    (fetching,) = plan.stage_in["join"]
+    copies = [words[:2] for words in six_by_six(fetching["env_vars"]["QOSFLOW_COPY_IN"])]
+    assert copies == [
+        ("/nfs/r1/output/right", "/disk/r1/staged/join/right"),
+        ("/disk/r1/relay/left", "/disk/r1/staged/join/left"),
+    ]
+
+
+def test_a_tier_is_tried_on_each_node_where_it_is_used_by_a_pod_that_sees_nothing_else() -> None:
+    tiers = {"split": "ssd", "left": "nfs", "right": "disk", "join": "disk"}
+    placement = placed(catalog(), 2, tiers)
+    local = trying_pods(placement, catalog(), ["a", "b"], "split", 1e6)
+    assert [pod["annotations"]["qosflow/node"] for pod in local] == ["a", "b"]
+    assert [mount["mountPath"] for pod in local for mount in pod["volume_mounts"]] == ["/ssd"] * 2
+    assert local[0]["env_vars"]["QOSFLOW_TRY"].split("\n") == ["/ssd", "500000", "/ssd/r1/output/split"]
+    assert local[0]["node_selector"] == {"tier": "nvme"}
+    (shared,) = trying_pods(placement, catalog(), ["a", "b"], "left", 1e6)
+    assert shared["env_vars"]["QOSFLOW_TRY"].split("\n")[1] == "1000000"
 
 
 @given(st.integers(1, 4), st.integers(1, 6))

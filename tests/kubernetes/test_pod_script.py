@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from qosflow_airflow.exceptions import MeasurementError
+from qosflow_airflow.measure.probe import why_unusable
 from qosflow_airflow.operators.pod_rows import SCRIPT, printed_records
+from tests.support import faulty_tier
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
@@ -67,6 +70,48 @@ def test_a_copy_is_like_its_source_and_is_recorded(shell: list[str], source: Pat
     assert found["stage"] == 'a "quoted" one'
     assert before - 1 <= found["start_s"] <= found["end_s"] <= time.time() + 1
     assert 0 <= found["copy_s"] <= found["end_s"] - found["start_s"] + 0.002
+
+
+def tries(shell: Sequence[str], folder: Path, needed_bytes: int = 0, output: Path | None = None) -> str:
+    """Return what a pod says that tries a tier."""
+    wanted = "\n".join((str(folder), str(needed_bytes), str(output or folder / "output")))
+    done = pod(shell, QOSFLOW_TRY=wanted)
+    assert (done.returncode == 0) == (done.stderr == ""), done.stderr
+    assert not list(folder.glob(".qosflow-probe*")) if folder.is_dir() else True
+    return done.stderr.strip().removeprefix("qosflow: ")
+
+
+def test_a_tier_that_can_be_used_is_left_as_it_was(shell: list[str], tmp_path: Path) -> None:
+    assert tries(shell, tmp_path / "made" / "for it", needed_bytes=2**20) == ""
+    assert files(tmp_path) == {}
+
+
+def test_what_a_tier_refuses_is_said_as_on_one_machine(shell: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "below", tmp_path / "file"):
+        said = why_unusable(folder, 10)
+        assert said is not None
+        assert said.startswith("it is down")
+        assert tries(shell, folder) in (said, "it is down (File exists)")
+    if faulty_tier.why_not() is None:
+        with faulty_tier.faulty_tier(tmp_path / "tier") as tier:
+            tier.fill()
+            assert tries(shell, tier.mount) == why_unusable(tier.mount, 10)
+            tier.make_read_only()
+            assert tries(shell, tier.mount) == why_unusable(tier.mount, 10)
+
+
+def test_a_tier_without_room_is_full_but_for_what_an_earlier_try_has_written(
+    shell: list[str], tmp_path: Path
+) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    said = tries(shell, tmp_path, 2 * free)
+    assert re.fullmatch(r"it is full: \d+ MiB are free, and the stage writes about \d+ MiB", said)
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "piece").write_bytes(os.urandom(1 << 20))
+    few = tries(shell, tmp_path, 2 * free, tmp_path / "output")
+    wanted = [int(text.rsplit(" ", 2)[1]) for text in (said, few)]
+    assert wanted[0] - wanted[1] in (1, 2)
 
 
 def test_a_second_try_copies_nothing_and_keeps_the_time_of_the_first(

@@ -62,6 +62,7 @@ class FakeCluster:
     claims: Mapping[str, Path] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
     made: list[dict[str, Any]] = field(default_factory=list)
+    events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def create(self, manifest: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -102,6 +103,11 @@ class FakeCluster:
         spec, name = pod.manifest["spec"], pod.manifest["metadata"]["name"]
         (container,) = spec["containers"]
         volumes = {volume["name"]: self.source(volume, spec["nodeName"], name) for volume in spec["volumes"]}
+        if missing := [
+            one for one in spec["volumes"] if "hostPath" in one and not volumes[one["name"]].is_dir()
+        ]:
+            self.refuse_to_mount(name, missing[0])
+            return
         mounts = []
         for mount in container["volumeMounts"]:
             mounts += [str(volumes[mount["name"]] / mount.get("subPath", "")), mount["mountPath"]]
@@ -129,6 +135,13 @@ class FakeCluster:
         reason = {None: "Error" if code else "Completed", "Evicted": "Error"}.get(pod.killed_as)
         ended = {"exitCode": code, "reason": reason or pod.killed_as, "finishedAt": now()}
         self.report(pod, "Failed" if code else "Succeeded", {"terminated": {**ended, "startedAt": now()}})
+
+    def refuse_to_mount(self, pod: str, volume: Mapping[str, Any]) -> None:
+        """Leave the pod waiting, as a kubelet does that does not find a folder."""
+        what = f'MountVolume.SetUp failed for volume "{volume["name"]}" : hostPath type check failed'
+        message = f"{what}: {volume['hostPath']['path']} is not a directory"
+        event = {"involvedObject": {"name": pod}, "reason": "FailedMount", "message": message}
+        self.events[pod] = [{**event, "metadata": {"name": f"{pod}.1"}, "type": "Warning"}]
 
     def kill(self, label: str, reason: str) -> None:
         """Kill the one pod of this label that runs, as a kubelet does: ``OOMKilled`` or ``Evicted``."""
@@ -244,8 +257,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.answer(200, self.cluster.node_list())
             case ["namespaces", _, "persistentvolumeclaims", name], _:
                 self.answer(*self.cluster.claim(name))
-            case ["namespaces", _, "events"], _:
-                self.answer(200, {"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": []})
+            case ["namespaces", _, "events"], query:
+                events = self.cluster.events.get(query.get("fieldSelector", "").partition("=")[2], [])
+                self.answer(200, {"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": events})
             case ["namespaces", _, "pods"], query:
                 items = self.cluster.select(query.get("labelSelector", ""))
                 self.answer(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
