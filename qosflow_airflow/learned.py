@@ -105,8 +105,9 @@ def _in_own_numbers(run: FinishedRun, record: RunRecord, model: Model) -> Finish
 def finished_run(record: RunRecord) -> FinishedRun:
     """Return what is known of a run; what cannot be read teaches nothing, and that is said.
 
-    Observations of its tasks come first: they tell first tries from others. Only where there are none, stages
-    take what its outcome says.
+    Observations of its tasks tell which stages teach: they know first tries from others. How long a stage
+    took its outcome says, which comes from what the programs recorded; only without one, it is what
+    observations say. Airflow's own times of a task that is a pod hold what starting the pod took.
     """
     try:
         return _finished_run(record)
@@ -121,10 +122,9 @@ def _finished_run(record: RunRecord) -> FinishedRun:
     configuration, outcome = record.configuration or {}, record.outcome or {}
     of_outcome: Mapping[str, Any] = outcome.get("stages", {})
     reasons: list[str] = []
-    if record.stages:
-        stage_s = _observed_s(record.stages, reasons)
-    else:
-        stage_s = {stage: float(found["measured_s"]) for stage, found in of_outcome.items()}
+    stage_s = _observed_s(record.stages, reasons) if record.stages else dict.fromkeys(of_outcome, 0.0)
+    told = [stage for stage, taken_s in stage_s.items() if stage in of_outcome and not math.isnan(taken_s)]
+    stage_s |= {stage: float(of_outcome[stage]["measured_s"]) for stage in told}
     measured_s = outcome.get("measured_s")
     return FinishedRun(
         record.recommendation_id,

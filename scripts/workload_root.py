@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = (
     *("sh", "cat", "cp", "cut", "date", "find", "grep", "kill", "ls", "mkdir", "mv", "rm", "sha256sum"),
-    *("head", "sleep", "sort", "sync", "touch", "wc"),
+    *("df", "du", "head", "od", "sed", "sleep", "sort", "sync", "touch", "wc"),
 )
 LEFT_OUT = ("test", "idlelib", "site-packages", "__pycache__", "tkinter", "ensurepip", "config-*", "lib2to3")
 
@@ -39,6 +39,7 @@ def make(folder: Path) -> None:
     shutil.copytree(library, folder / relative(library), ignore=shutil.ignore_patterns(*LEFT_OUT))
     copy_numpy(folder / relative(library) / "site-packages")
     copy_libraries([*binaries, *folder.rglob("*.so*")], folder)
+    (folder / "usr/local/bin/python3").symlink_to(interpreter)
     script = f'#!/bin/sh\nexec {interpreter} /opt/genome/genome.py "$@"\n'
     (folder / "usr/local/bin/genome").write_text(script, encoding="utf-8")
     (folder / "usr/local/bin/genome").chmod(0o755)

@@ -70,6 +70,21 @@ def test_outcomes_and_observations_teach_alike() -> None:
     assert found[0]["split", "ram"] > 1.15
 
 
+def test_what_starting_pods_takes_is_overhead_and_makes_no_stage_slower(store: Store) -> None:
+    identifier = recommended(store)
+    # As Airflow sees tasks that are pods: each is 8 s older than the program in it.
+    store.add_observations(observed(identifier, start_s=2.0))
+    store.add_outcome(identifier, outcome(wait_s=16.0))
+    assert list(factors(store).values()) == pytest.approx([1.0, 1.0])
+    kept = answer_request(store, "two", QoSRequest(max_nodes=1, deadline_s=30.0))[0]
+    assert kept.answer["overhead_s"] == pytest.approx(16.0)
+    assert kept.answer["run_s"] == pytest.approx(kept.answer["makespan_s"] + 16.0)
+    assert "On top come 16.0 s" in kept.answer["explanation"]
+    # Compared with a deadline, it counts.
+    assert kept.answer["makespan_s"] < 18.0
+    assert answer_request(store, "two", QoSRequest(max_nodes=1, deadline_s=18.0))[0].status == "infeasible"
+
+
 def test_the_second_answer_is_closer_and_says_why(store: Store) -> None:
     first = answer_request(store, "two", QoSRequest(max_nodes=1))[0]
     store.add_outcome(first.recommendation_id, outcome(1.5, wait_s=3.0))

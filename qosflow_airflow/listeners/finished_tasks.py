@@ -35,7 +35,9 @@ def observe(task_instance: Any, state: State, by_user: bool) -> Observation | No
 
     start_s, end_s = _epoch_s(task_instance.start_date), _epoch_s(task_instance.end_date)
     indexes = variables.get("QOSFLOW_INDEXES", variables.get("QOSFLOW_INDEX", "0")).split()
-    record = _record(variables, start_s) if state == "success" and not by_user else {}
+    record: dict[str, Any] = {}
+    if state == "success" and not by_user:
+        record = _record(variables, start_s) or _container(getattr(task_instance, "task", None))
     ready_s = _number(variables.get("QOSFLOW_READY_S"))
     return Observation(
         recommendation_id=variables[RECOMMENDATION],
@@ -111,6 +113,19 @@ def _record(variables: Mapping[str, str], start_s: float | None) -> dict[str, An
         times = [_number(record.get(name)) for name in ("start_s", "end_s")]
         if None not in times and (start_s is None or record["start_s"] >= start_s - CLOCK_S):
             return record
+    return {}
+
+
+def _container(task: Any) -> dict[str, Any]:
+    """Return when the container of a task's pod ran, empty where it has none.
+
+    Airflow's times of the task hold the start of the pod as well: scheduling, volumes, the image.
+    """
+    status = getattr(getattr(task, "remote_pod", None), "status", None)
+    for container in getattr(status, "container_statuses", None) or ():
+        ended = container.state.terminated if container.state else None
+        if container.name == task.base_container_name and ended and ended.started_at and ended.finished_at:
+            return {"start_s": _epoch_s(ended.started_at), "end_s": _epoch_s(ended.finished_at)}
     return {}
 
 

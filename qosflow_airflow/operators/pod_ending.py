@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
 
 from qosflow_airflow.measure.probe import FULL
 from qosflow_airflow.operators.boundary import boundaries_of, newest_run
@@ -66,8 +66,8 @@ class QoSPodRecordsOperator(KubernetesPodOperator):
 class QoSPodCleanOperator(KubernetesPodOperator):
     """Removes what nobody needs of a run from a node, or from one tier of it where the run may fall back.
 
-    There, a tier that the run has not used is skipped, and one that has failed is left alone, unless it only
-    was full: a pod that sees a broken volume may never start.
+    There, a tier that the run has not used is skipped, one that has failed is left alone unless it only was
+    full (a pod that sees a broken volume may never start), and one that cannot be cleaned is no failure.
 
     :param recommend_task_id: the task that recommended.
 
@@ -83,9 +83,23 @@ class QoSPodCleanOperator(KubernetesPodOperator):
     def execute(self, context: Context) -> Any:
         """Run the pod, if there is anything that it can remove."""
         first = pull_run(context, self.recommend_task_id)
-        if first[PLAN]["fallback"]:
-            self._skip_what_is_not_needed(context, first)
-        return super().execute(context)
+        if not first[PLAN]["fallback"]:
+            return super().execute(context)
+        self._skip_what_is_not_needed(context, first)
+        try:
+            return super().execute(context)
+        except AirflowException as error:
+            self._leave(first, str(error))
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after the pod that was waited for without a worker."""
+        try:
+            return super().trigger_reentry(context, event)
+        except AirflowException as error:
+            first = pull_run(context, self.recommend_task_id)
+            if not first[PLAN]["fallback"]:
+                raise
+            self._leave(first, str(error))
 
     def _skip_what_is_not_needed(self, context: Context, first: Mapping[str, Any]) -> None:
         tier, run = self.annotations[TIER], first[PLAN]["run"]
@@ -100,9 +114,13 @@ class QoSPodCleanOperator(KubernetesPodOperator):
         if tier not in used | failed.keys() | {first[PLAN]["home"]}:
             raise AirflowSkipException(f"The run has not used tier {tier!r}: nothing is left there.")
         if tier in failed and not failed[tier].startswith(FULL):
-            # The run did without the tier that failed, and what lies there is needed no more.
-            self.log.warning(
-                "NOT REMOVED: %s/%s on tier %r (%s). Remove it once the tier is back.",
-                *(first[PLAN]["mounts"][tier], run, tier, failed[tier]),
-            )
-            raise AirflowSkipException(f"Tier {tier!r} has failed: what lies there is left alone.")
+            self._leave(first, failed[tier])
+
+    def _leave(self, first: Mapping[str, Any], reason: str) -> NoReturn:
+        """Say what is not removed; the run can do without its tier, and needs nothing there any more."""
+        tier, plan = self.annotations[TIER], first[PLAN]
+        folder = f"{plan['mounts'][tier]}/{plan['run']}"
+        self.log.warning(
+            "NOT REMOVED: %s on tier %r (%s). Remove it once the tier is back.", folder, tier, reason
+        )
+        raise AirflowSkipException(f"What lies on tier {tier!r} is left alone.")

@@ -177,7 +177,7 @@ print_records() {
         printf '%s%s\n' '--- ' "$kind"
         if [ "$kind" = tasks ]; then folder=$1; else folder=$1/copies; fi
         for file in "$folder"/*.json; do
-            [ ! -f "$file" ] || cat "$file" || fail "$file cannot be read"
+            [ ! -f "$file" ] || { cat "$file" && echo; } || fail "$file cannot be read"
         done
     done
 }

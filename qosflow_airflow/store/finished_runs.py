@@ -28,8 +28,8 @@ class Observation:
 
     ``map_index`` is -1 for a task that is not mapped. Of the stage's ``count`` tasks it did ``tasks``.
     ``start_s`` and ``end_s`` are Airflow's, ``work_start_s`` and ``work_end_s`` those of the record that its
-    program left (seconds since the epoch); ``queue_s`` is how long it waited before. Bytes are what its
-    program moved. ``None`` is what is not known.
+    program left, else of its pod's container (seconds since the epoch); ``queue_s`` is how long it waited
+    before. Bytes are what its program moved. ``None`` is what is not known.
     """
 
     recommendation_id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,56 +11,19 @@ import pytest
 
 from qosflow_airflow.core.cluster_volumes import ClusterVolume
 from qosflow_airflow.core.tiers import StorageTier, TierCatalog
-from tests.faults.conftest import RECORD, recommendations, store
+from tests.faults.conftest import recommendations, store
 from tests.faults.test_tiers import BREAK, REASONS, ROOT
 from tests.support import fake_cluster
 from tests.support import faulty_tier as faulty
 from tests.support.fake_cluster import FakeCluster, serving
 from tests.support.faulty_tier import faulty_tier
-from tests.support.small_model import KeptStore, publish_model, small_workflow
-from tests.support.small_run import TASK, labels, run_file, states, write_initial_data
+from tests.support.pod_run import run_pods
+from tests.support.small_model import KeptStore, publish_model, small_workflow, stage_times
+from tests.support.small_run import labels, states, write_initial_data
 
 __all__ = ["store"]
 
 pytestmark = pytest.mark.airflow
-
-DAG_FILE = """\
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG
-from qosflow_airflow.operators.compare import QoSCompareOperator
-from qosflow_airflow.operators.pods import PodCopies, QoSPodsOperator
-from qosflow_airflow.operators.recommend import QoSRecommendOperator
-from qosflow_airflow.operators.stage import stage_group
-
-with DAG("fallback", schedule=None) as dag:
-    recommend = QoSRecommendOperator(
-        task_id="recommend", workflow="two", max_nodes={nodes}, pin={pin!r}, rows="stage", fallback=True,
-        probe_timeout_s=2,
-    )
-    pods = QoSPodsOperator(task_id="pods", recommend_task_id="recommend", tasks_per_pod=2)
-    recommend >> pods
-    copies = PodCopies(
-        pods,
-        image="any",
-        deferrable={deferrable},
-        startup_check_interval_seconds=1,
-        base_container_status_polling_interval=0.2,
-        poll_interval=0.2,
-    )
-    command = {{"arguments": [{python!r}, "-c", {task!r}]}}
-    split = stage_group("split", KubernetesPodOperator, copies, **command)
-    # What breaks between two stages.
-    between = BashOperator(task_id="between", bash_command={fault!r})
-    split.run >> between
-    merge = stage_group("merge", KubernetesPodOperator, copies, after=[split, between], final=True, **command)
-    records = copies.records()
-    compare = QoSCompareOperator(
-        task_id="compare", recommendation=recommend.output, records=records.output, trigger_rule="all_done"
-    )
-    merge.ends >> records
-    compare >> copies.clean()
-"""
 
 
 class Run:
@@ -71,7 +33,7 @@ class Run:
         self.cluster, self.folder, self.patch = cluster, cluster.folder, patch
 
     def publish(self, store: KeptStore, **others: ClusterVolume) -> None:
-        """Publish a model: ``disk`` is the home tier, ``fast`` a folder of each node; the disk is slowest."""
+        """Publish a model: ``disk`` is the home tier, ``fast`` a folder of each node and the fastest tier."""
         volumes = {"fast": ClusterVolume("host_path", "/mnt/fast"), **others}
         tiers = [
             StorageTier(name, volume.kind == "claim", str(self.folder / f"seen-{name}"), volume=volume)
@@ -79,22 +41,17 @@ class Run:
         ]
         home = StorageTier("disk", True, str(self.folder / "disk"), volume=ClusterVolume("claim", "home"))
         found = sorted((home, *tiers), key=lambda tier: not tier.shared)
-        publish_model(store, small_workflow(), TierCatalog(tuple(found), "disk"))
+        catalog, workflow = TierCatalog(tuple(found), "disk"), small_workflow()
+        times = {nodes: stage_times(workflow, catalog, nodes) for nodes in (1, 2)}
+        for one in times.values():
+            one.write.seconds[:, [tier.name == "third" for tier in found]] *= 2
+        publish_model(store, workflow, catalog, times)
 
     def of(self, node: str) -> Path:
         return self.folder / "nodes" / node / "mnt" / "fast"
 
-    def __call__(self, fault: str = "", *, nodes: int = 1, pin: Any = None, deferrable: bool = False) -> Any:
-        (self.folder / "fault.py").write_text(fault)
-        text = DAG_FILE.format(
-            nodes=nodes,
-            pin=pin,
-            deferrable=deferrable,
-            python=sys.executable,
-            task=TASK + RECORD,
-            fault=f"{sys.executable} {self.folder / 'fault.py'}",
-        )
-        return run_file(text, self.folder / "dags", "fallback", self.patch)
+    def __call__(self, fault: str = "", **settings: Any) -> Any:
+        return run_pods(self.folder, self.patch, fault, **settings)
 
     @property
     def made(self) -> list[str]:
@@ -122,7 +79,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, airflow_database: None)
     with serving(made) as config:
         extra = f'{{"conn_type": "kubernetes", "extra": {{"kube_config_path": "{config}"}}}}'
         monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", extra)
-        monkeypatch.setenv("KUBECONFIG", str(config))
         yield found
 
 
@@ -158,6 +114,7 @@ def test_a_tier_of_the_node_that_breaks_is_left_and_what_lies_there_is_read(
     with faulty_tier(run.of("a")) as tier:
         ended = run(BREAK.format(root=str(ROOT), mount=str(tier.mount), fault=fault))
         assert ended.state == "success"
+        assert states(ended)["records"] == states(ended)["compare"] == ["success"]
         assert labels(ended, "split.run") == ["split 1-3/3 on fast"]
         assert labels(ended, "merge.run") == ["merge 1/1 on disk"]
         # The home tier has not failed: what the run has left on both is cleaned, but for what is lost.
@@ -203,7 +160,7 @@ def test_what_lies_on_several_nodes_is_fetched_from_each_for_another_shared_tier
     assert ended.state == "success"
     assert labels(ended, "split.run") == ["split 1,3/3 on fast", "split 2/3 on fast"]
     assert labels(ended, "merge.run") == ["merge 1/1 on third"]
-    assert states(ended)["merge.stage_out"] == ["success"]
+    assert states(ended)["merge.stage_out"] == states(ended)["records"] == ["success"]
     assert run.result() == "one two three"
     assert run.made.count("merge: copy in") == 2
     assert run.made.count("merge: copy out") == 1

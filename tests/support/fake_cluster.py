@@ -121,7 +121,8 @@ class FakeCluster:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.report(pod, "Running", {"running": {"startedAt": now()}})
+        started = {"startedAt": now()}
+        self.report(pod, "Running", {"running": started})
         assert pod.process.stdout is not None
         for line in pod.process.stdout:
             pod.log.append(f"{now()} {line.rstrip()}")
@@ -134,7 +135,7 @@ class FakeCluster:
             code = 137
         reason = {None: "Error" if code else "Completed", "Evicted": "Error"}.get(pod.killed_as)
         ended = {"exitCode": code, "reason": reason or pod.killed_as, "finishedAt": now()}
-        self.report(pod, "Failed" if code else "Succeeded", {"terminated": {**ended, "startedAt": now()}})
+        self.report(pod, "Failed" if code else "Succeeded", {"terminated": {**ended, **started}})
 
     def refuse_to_mount(self, pod: str, volume: Mapping[str, Any]) -> None:
         """Leave the pod waiting, as a kubelet does that does not find a folder."""

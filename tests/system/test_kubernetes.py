@@ -26,11 +26,17 @@ from qosflow_airflow.core.space import Configuration
 from qosflow_airflow.core.tiers import StorageTier, TierCatalog
 from tests.dags.conftest import Installation, RunDag, installation, run_dag
 from tests.dags.test_runs import returned, states
+from tests.faults.conftest import recommendations, store
+from tests.faults.test_tiers import BREAK, REASONS, ROOT
 from tests.kubernetes.conftest import ALL, BuildModel, build_model
 from tests.kubernetes.test_genome_pods import labels, outputs, pinned
-from tests.support.small_model import small_workflow
+from tests.support import faulty_tier as faulty
+from tests.support.faulty_tier import faulty_tier
+from tests.support.pod_run import run_pods
+from tests.support.small_model import KeptStore, publish_model, small_workflow
+from tests.support.small_run import write_initial_data
 
-__all__ = ["build_model", "installation", "run_dag"]
+__all__ = ["build_model", "installation", "run_dag", "store"]
 
 pytestmark = [
     pytest.mark.system,
@@ -124,6 +130,70 @@ def test_a_claim_that_is_not_there_fails_before_any_pod(
     run = run_dag("genome_pods", deadline_s=600)
     assert states(run)["pods"] == ["failed"]
     assert f"nobody-made-it, and there is none of this name in {cluster.namespace}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["make_read_only", "fill"])
+def test_a_tier_of_the_node_that_breaks_is_left_and_what_lies_there_is_read(
+    fault: str,
+    cluster: Cluster,
+    store: KeptStore,
+    airflow_database: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if reason := faulty.why_not():
+        pytest.skip(reason)
+    write_initial_data(tmp_path / "disk")
+    with faulty_tier(tmp_path / "fast") as tier:
+        tiers = [
+            StorageTier(
+                name, name == "disk", f"/qosflow/{name}", volume=ClusterVolume("host_path", str(folder))
+            )
+            for name, folder in (("disk", tmp_path / "disk"), ("fast", tier.mount))
+        ]
+        publish_model(store, small_workflow(), TierCatalog(tuple(tiers), "disk"))
+        run = run_pods(
+            tmp_path,
+            monkeypatch,
+            BREAK.format(root=str(ROOT), mount=str(tier.mount), fault=fault),
+            image=IMAGE,
+            python="python3",
+            namespace=cluster.namespace,
+        )
+        left = list(tier.mount.glob("*/output/split/piece*.txt"))
+    assert run.state == "success"
+    assert states(run)["records"] == states(run)["compare"] == ["success"]
+    assert labels(run, "split.run") == ["split 1-3/3 on fast"]
+    assert labels(run, "merge.run") == ["merge 1/1 on disk"]
+    (result,) = [path for path in (tmp_path / "disk").rglob("all.txt") if "staged" not in path.parts]
+    assert result.read_text() == "one two three"
+    _, second = recommendations(store)
+    assert second.answer["replans"]["begun"] == {"split": "fast"}
+    assert second.answer["replans"]["failed"] == {"fast": REASONS[fault]}
+    assert (left != []) == (fault == "make_read_only")
+
+
+def test_a_volume_that_a_kubelet_cannot_mount_is_left_out(
+    cluster: Cluster,
+    store: KeptStore,
+    airflow_database: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_initial_data(tmp_path / "disk")
+    tiers = [
+        StorageTier(
+            name, name == "disk", f"/qosflow/{name}", volume=ClusterVolume("host_path", str(tmp_path / name))
+        )
+        for name in ("disk", "fast")
+    ]
+    publish_model(store, small_workflow(), TierCatalog(tuple(tiers), "disk"))
+    settings = {"image": IMAGE, "python": "python3", "namespace": cluster.namespace}
+    run = run_pods(tmp_path, monkeypatch, **settings)
+    assert run.state == "success"
+    _, second = recommendations(store)
+    assert "hostPath type check failed" in second.answer["replans"]["failed"]["fast"]
+    assert labels(run, "split.run") == ["split 1-2/3 on disk", "split 3/3 on disk"]
 
 
 @pytest.fixture
