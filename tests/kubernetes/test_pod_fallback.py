@@ -174,7 +174,7 @@ def test_what_lies_on_several_nodes_is_fetched_from_each_for_another_shared_tier
 def test_a_tier_that_the_nodes_of_the_run_do_not_have_is_no_way_out(run: Run, store: KeptStore) -> None:
     labelled = ClusterVolume("host_path", "/mnt/third", node_selector={"tier": "third"})
     run.publish(store, third=labelled)
-    ended = run(on_every_node(run, "shutil.rmtree({0})"), pin="split=fast")
+    ended = run(on_every_node(run, "shutil.rmtree({0})"), pin="split=fast", startup_s=15)
     # What the first stage wrote is gone with its tier; nothing is taken for it.
     assert ended.state == "failed"
     _, second = recommendations(store)
