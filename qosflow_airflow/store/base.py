@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -273,9 +273,25 @@ class Store(ABC):
 
     @abstractmethod
     def recommendations(
-        self, workflow: str | None = None, limit: int = 50, offset: int = 0
+        self,
+        workflow: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        *,
+        dag_id: str | None = None,
+        run_id: str | None = None,
     ) -> tuple[RecommendationRecord, ...]:
-        """Return the recommendations, for one workflow or for all, newest first, from ``offset`` on."""
+        """Return the recommendations, newest first, from ``offset`` on.
+
+        They are those for a workflow, of a Dag, and of a Dag run, where these are given.
+        """
+
+    @abstractmethod
+    def dags_of(self, recommendation_ids: Collection[str]) -> dict[str, str | None]:
+        """Return the Dag that each recommendation was made for, ``None`` where it was for none.
+
+        Identifiers of no recommendation are left out; at most :data:`MAX_ROWS` are taken.
+        """
 
     @abstractmethod
     def dag_ids(self, workflow: str, limit: int = 50) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
@@ -131,14 +132,25 @@ def checked_inputs(inputs: Mapping[str, str]) -> str:
     return text
 
 
+def known_ids(identifiers: Collection[str]) -> dict[str, str]:
+    """Return the identifiers that a recommendation could have, as they are kept, by how they were given."""
+    if len(identifiers) > MAX_ROWS:
+        raise StoreError(f"{len(identifiers)} identifiers are given.", cure=f"Give at most {MAX_ROWS}.")
+    known = {}
+    for identifier in identifiers:
+        with suppress(NotFoundError):
+            known[identifier] = checked_id(identifier, "recommendation")
+    return known
+
+
 def check_airflow_ids(ids: Mapping[str, object]) -> None:
     """Refuse what Airflow gives no Dag, run or task as its name; ``ids`` are by what they name."""
     for field, text in ids.items():
         checked_text(text, field, MAX_AIRFLOW_ID_CHARS)
 
 
-def checked_runs_of(workflow: str | None, dag_id: str | None, run_id: str | None) -> dict[str, str | None]:
-    """Return whose runs are asked for, ``None`` where it does not matter."""
+def checked_of(workflow: str | None, dag_id: str | None, run_id: str | None) -> dict[str, str | None]:
+    """Return of what rows are asked for, ``None`` where it does not matter."""
     if workflow is not None:
         checked_text(workflow, "the name of a workflow")
     ids = {"dag_id": dag_id, "run_id": run_id}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -282,17 +282,32 @@ class MemoryStore(Store):
             return _copy(self._recommendations[identifier])
 
     def recommendations(
-        self, workflow: str | None = None, limit: int = 50, offset: int = 0
+        self,
+        workflow: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        *,
+        dag_id: str | None = None,
+        run_id: str | None = None,
     ) -> tuple[RecommendationRecord, ...]:
         checks.checked_limit(limit, offset)
-        if workflow is not None:
-            checked_text(workflow, _NAME)
+        of = checks.checked_of(workflow, dag_id, run_id)
         with self._open():
-            found = [
-                record for record in self._recommendations.values() if workflow in (None, record.workflow)
-            ]
-            found.sort(key=lambda record: (record.created_at, record.recommendation_id), reverse=True)
-            return tuple(map(_copy, found[offset : offset + limit]))
+            return tuple(map(_copy, self._newest_first(of)[offset : offset + limit]))
+
+    def dags_of(self, recommendation_ids: Collection[str]) -> dict[str, str | None]:
+        known = checks.known_ids(recommendation_ids)
+        with self._open():
+            kept = self._recommendations
+            return {given: kept[found].dag_id for given, found in known.items() if found in kept}
+
+    def _newest_first(self, of: Mapping[str, str | None]) -> list[RecommendationRecord]:
+        found = [
+            record
+            for record in self._recommendations.values()
+            if all(asked in (None, getattr(record, name)) for name, asked in of.items())
+        ]
+        return sorted(found, key=lambda one: (one.created_at, one.recommendation_id), reverse=True)
 
     def dag_ids(self, workflow: str, limit: int = 50) -> tuple[str, ...]:
         checks.checked_limit(limit)
@@ -362,15 +377,9 @@ class MemoryStore(Store):
         with_unfinished: bool = False,
     ) -> tuple[RunRecord, ...]:
         checks.checked_limit(limit)
-        of = checks.checked_runs_of(workflow, dag_id, run_id)
+        of = checks.checked_of(workflow, dag_id, run_id)
         with self._open():
-            records = [
-                one
-                for one in self._recommendations.values()
-                if all(asked in (None, getattr(one, name)) for name, asked in of.items())
-            ]
-            records.sort(key=lambda one: (one.created_at, one.recommendation_id), reverse=True)
-            found = [run for run in map(self._run, records) if with_unfinished or run.is_told]
+            found = [run for run in map(self._run, self._newest_first(of)) if with_unfinished or run.is_told]
             return tuple(found[:limit])
 
     def _run(self, record: RecommendationRecord) -> RunRecord:

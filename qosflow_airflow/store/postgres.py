@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -270,13 +270,23 @@ class PostgresStore(Store):
             return _recommendation(cursor, recommendation_id)
 
     def recommendations(
-        self, workflow: str | None = None, limit: int = 50, offset: int = 0
+        self,
+        workflow: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        *,
+        dag_id: str | None = None,
+        run_id: str | None = None,
     ) -> tuple[RecommendationRecord, ...]:
         checks.checked_limit(limit, offset)
-        if workflow is not None:
-            checked_text(workflow, _NAME)
-        found = self._rows("recommendations", workflow=workflow, limit=limit, offset=offset)
-        return tuple(map(_record, found))
+        of = checks.checked_of(workflow, dag_id, run_id)
+        return tuple(map(_record, self._rows("recommendations", **of, limit=limit, offset=offset)))
+
+    def dags_of(self, recommendation_ids: Collection[str]) -> dict[str, str | None]:
+        known = checks.known_ids(recommendation_ids)
+        found = self._rows("dags_of", recommendation_ids=list(known.values())) if known else []
+        dags = {one["recommendation_id"]: one["dag_id"] for one in found}
+        return {given: dags[kept] for given, kept in known.items() if kept in dags}
 
     def dag_ids(self, workflow: str, limit: int = 50) -> tuple[str, ...]:
         checks.checked_limit(limit)
@@ -334,7 +344,7 @@ class PostgresStore(Store):
         with_unfinished: bool = False,
     ) -> tuple[RunRecord, ...]:
         checks.checked_limit(limit)
-        of = checks.checked_runs_of(workflow, dag_id, run_id)
+        of = checks.checked_of(workflow, dag_id, run_id)
         return tuple(map(_run, self._rows("runs", **of, limit=limit, all=bool(with_unfinished))))
 
     # Connection

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
 
 import pytest
 
@@ -697,6 +698,8 @@ def test_runs_of_a_dag_and_of_a_dag_run_are_found(store: Store, new_recommendati
     assert found(dag_id="nightly", run_id="one") == of_run
     assert found(dag_id="nightly", workflow="ddmd") == [other.recommendation_id]
     assert found(dag_id="nobody") == []
+    for of in ({"dag_id": "nightly"}, {"dag_id": "nightly", "run_id": "one"}, {"workflow": "ddmd"}, {}):
+        assert [one.recommendation_id for one in store.recommendations(**of)] == found(**of)
     assert len(store.runs(with_unfinished=True)) == 5
     assert store.runs(dag_id="nightly") == ()
     newest, oldest = store.runs(dag_id="nightly", run_id="one", with_unfinished=True)
@@ -730,6 +733,7 @@ def test_what_a_task_told_in_a_run_is_found_by_its_name(store: Store, new_recomm
 def test_names_that_airflow_does_not_give_are_refused(store: Store, name) -> None:
     for call in (
         lambda: store.runs(dag_id=name),
+        lambda: store.recommendations(dag_id=name),
         lambda: store.runs(dag_id="d", run_id=name),
         lambda: store.runs(name),
         lambda: store.task_observations("d", "r", name),
@@ -737,3 +741,13 @@ def test_names_that_airflow_does_not_give_are_refused(store: Store, name) -> Non
     ):
         with pytest.raises(StoreError):
             call()
+
+
+def test_the_dags_of_recommendations_are_told_at_once(store: Store, new_recommendation) -> None:
+    nightly = new_recommendation(store, dag_id="nightly").recommendation_id
+    by_hand = new_recommendation(store).recommendation_id
+    asked = [nightly.upper(), by_hand, str(UUID(int=0)), "none", "\x00"]
+    assert store.dags_of(asked) == {nightly.upper(): "nightly", by_hand: None}
+    assert store.dags_of([]) == {}
+    with pytest.raises(StoreError, match="at most 1000"):
+        store.dags_of([str(UUID(int=number)) for number in range(1001)])

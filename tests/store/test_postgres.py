@@ -23,6 +23,7 @@ from qosflow_airflow.store.postgres import PostgresStore
 from qosflow_airflow.store.queries import queries
 
 SECRET = "s3cret-Password"
+NO_FILTER = {"workflow": None, "dag_id": None, "run_id": None}
 
 
 def with_password(url: str, password: str) -> str:
@@ -364,8 +365,10 @@ def test_a_workflow_with_models_cannot_be_removed(postgres, raw, new_model) -> N
     [
         ("models_of_workflow", {"workflow": "genome", "limit": 1}),
         ("models", {"limit": 50}),
-        ("recommendations", {"workflow": "genome", "limit": 50, "offset": 0}),
-        ("recommendations", {"workflow": None, "limit": 50, "offset": 0}),
+        ("recommendations", {**NO_FILTER, "workflow": "genome", "limit": 50, "offset": 0}),
+        ("recommendations", {**NO_FILTER, "dag_id": "d", "limit": 50, "offset": 0}),
+        ("recommendations", {**NO_FILTER, "dag_id": "d", "run_id": "r", "limit": 50, "offset": 0}),
+        ("recommendations", {**NO_FILTER, "limit": 50, "offset": 0}),
         ("outcomes", {"recommendation_id": "00000000-0000-0000-0000-000000000000", "limit": 50}),
         ("report_cards", {"model_id": "00000000-0000-0000-0000-000000000000", "limit": 50}),
     ],
@@ -391,7 +394,7 @@ def test_the_newest_rows_are_found_by_an_index(raw, query: str, parameters: dict
 def test_runs_are_found_by_an_index_in_the_order_in_which_they_are_listed(
     raw, of: dict[str, str], index: str
 ) -> None:
-    parameters = {"workflow": None, "dag_id": None, "run_id": None, "limit": 50, "all": True, **of}
+    parameters = {**NO_FILTER, "limit": 50, "all": True, **of}
     with raw, raw.cursor() as cursor:
         cursor.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
         cursor.execute("explain " + queries()["runs"], parameters)

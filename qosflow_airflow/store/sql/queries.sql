@@ -162,13 +162,19 @@ from qosflow.recommendations where recommendation_id = %(recommendation_id)s;
 select recommendation_id::text, model_id::text, workflow, request::text, answer::text, status,
        dag_id, run_id, task_id, try_number, created_at
 from qosflow.recommendations
-where %(workflow)s::text is null or workflow = %(workflow)s
+where (%(workflow)s::text is null or workflow = %(workflow)s)
+    and (%(dag_id)s::text is null or dag_id = %(dag_id)s)
+    and (%(run_id)s::text is null or run_id = %(run_id)s)
 order by created_at desc, recommendations.recommendation_id desc limit %(limit)s offset %(offset)s;
 
 -- name: dag_ids
 select dag_id from qosflow.recommendations
 where workflow = %(workflow)s and dag_id is not null
 group by dag_id order by max(created_at) desc, dag_id collate "C" limit %(limit)s;
+
+-- name: dags_of
+select recommendation_id::text, dag_id from qosflow.recommendations
+where recommendation_id = any(%(recommendation_ids)s::uuid[]);
 
 -- name: add_outcome
 insert into qosflow.outcomes (recommendation_id, outcome)
