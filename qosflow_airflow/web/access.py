@@ -41,9 +41,9 @@ def check_readable(reader: DagReader, record: _OfDag) -> None:
         raise ForbiddenError
 
 
-def check_name(name: str, what: str) -> str:
+def check_name(name: str, what: str, max_chars: int = 200) -> str:
     """Return a name that a store could keep; any other names nothing, which is ``NotFoundError``."""
     try:
-        return checked_text(name, what)
+        return checked_text(name, what, max_chars)
     except StoreError:
         raise NotFoundError(f"There is no {what} of this name.") from None

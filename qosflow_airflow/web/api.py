@@ -30,6 +30,7 @@ from qosflow_airflow.web.api_types import (
     WorkflowOut,
     Workflows,
 )
+from qosflow_airflow.web.citations import readable_record, readable_runs
 from qosflow_airflow.web.known_models import KnownModel, KnownModels
 
 PREFIX = "/api/v1"
@@ -116,6 +117,7 @@ def build_api(
         with open_store() as store:
             record = store.recommendation(recommendation_id)
             check_readable(reader, record)
+            record = readable_record(record, readable_runs(store, reader, record.answer))
             outcomes = store.outcomes(recommendation_id)
         measured = [{**one.outcome, "created_at": one.created_at.isoformat()} for one in outcomes]
         return RecommendationOut(

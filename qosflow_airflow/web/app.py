@@ -32,6 +32,7 @@ from qosflow_airflow.web.known_models import KnownModels
 from qosflow_airflow.web.openapi import build_document_route
 from qosflow_airflow.web.problems import FORBIDDEN, ConflictError, ProblemView, mistakes, problem_of, refused
 from qosflow_airflow.web.routes import build_router, page
+from qosflow_airflow.web.run_pages import build_run_pages
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ def create_app(store: Callable[[], Store] = open_store) -> FastAPI:
     noted = Depends(action_logging(event="trigger_dag_run"))
     app.include_router(build_dag_runs(store, AirflowDagStarter, [Depends(may_start()), noted]))
     app.include_router(build_router(store, AirflowDagReader, AirflowDagStarter, known))
+    app.include_router(build_run_pages(store, AirflowDagReader))
     app.add_exception_handler(QoSFlowError, _show_error)
     app.add_exception_handler(ForbiddenError, _show_refusal)
     app.add_exception_handler(RequestValidationError, _show_mistake)

@@ -146,7 +146,7 @@ def recommendation_view(
     outcomes: Sequence[OutcomeRecord],
 ) -> RecommendationView:
     """Return what the page of a recommendation shows, stages in the order of ``workflow``."""
-    found = _configured(record)
+    found = configured(record)
     configuration = found.get("configuration") or {}
     return RecommendationView(
         recommendation_id=record.recommendation_id,
@@ -179,7 +179,7 @@ def seconds(value: object) -> str:
     return f"{value:,.2f} s" if isinstance(value, int | float) else NOTHING
 
 
-def _configured(record: RecommendationRecord) -> Mapping[str, Any]:
+def configured(record: RecommendationRecord) -> Mapping[str, Any]:
     """Return what the answer says of its configuration: the best, or the nearest where none is feasible."""
     if record.status == "feasible":
         return record.answer
@@ -273,7 +273,7 @@ def _recommendation_line(record: RecommendationRecord) -> RecommendationLine:
         record.recommendation_id,
         record.workflow,
         record.status,
-        seconds(_configured(record).get("makespan_s")),
+        seconds(configured(record).get("makespan_s")),
         _task(record),
         moment(record.created_at),
     )

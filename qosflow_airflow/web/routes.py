@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -12,13 +11,16 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.exceptions import NotFoundError, QoSFlowError, StoreError
 from qosflow_airflow.store.base import Store
-from qosflow_airflow.web.access import DagReader, check_readable, readable
+from qosflow_airflow.web.access import DagReader, readable
 from qosflow_airflow.web.api import list_workflows, model_version
+<<<<<<< HEAD
 from qosflow_airflow.web.dag_runs import DagStarter, startable_dags
 from qosflow_airflow.web.insights import age, moment, overview, recommendation_view
+=======
+from qosflow_airflow.web.insights import age, moment, overview
+>>>>>>> 2d12a27 (Show what happened, similar runs, what was learnt and all plans of a run with a recommendation)
 from qosflow_airflow.web.known_models import KnownModel, KnownModels
 from qosflow_airflow.web.model_page import ScaleView, scale_view
 from qosflow_airflow.web.problems import problem_of
@@ -43,11 +45,6 @@ def page(template: str, status: int = 200, **values: object) -> HTMLResponse:
     """Return a rendered template."""
     # Where a page is cannot be told from where its template lies: links lead up from the page's own address.
     return HTMLResponse(TEMPLATES.get_template(template).render(**values), status_code=status)
-
-
-def stored_workflow(store: Store, model_id: str) -> Workflow:
-    """Return the workflow of a model, without the arrays that the rest of the model is made of."""
-    return Workflow.from_json(json.loads(store.model_part(model_id, "model"))["workflow"])
 
 
 def build_router(
@@ -103,17 +100,6 @@ def build_router(
             found = known.get(store, model_id)
             answer = _answered(found, store, request.query_params.multi_items())
         return page("answer.html", **answer)
-
-    @router.get("/recommendations/{recommendation_id}")
-    def recommendation(recommendation_id: str, reader: DagReader = reader_dependency) -> HTMLResponse:
-        with open_store() as store:
-            record = store.recommendation(recommendation_id)
-            check_readable(reader, record)
-            model = store.model(record.model_id)
-            workflow = stored_workflow(store, record.model_id)
-            outcomes = store.outcomes(record.recommendation_id)
-        view = recommendation_view(record, model, workflow, outcomes)
-        return page("recommendation.html", root="../", view=view)
 
     @router.get("/static/{name}")
     def static(name: str) -> Response:
