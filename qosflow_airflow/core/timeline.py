@@ -7,6 +7,7 @@ however old it is, without its model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ def answered_seconds(stage_s: Mapping[str, Mapping[str, Any]]) -> dict[str, Stag
     found = {}
     for stage, parts in stage_s.items():
         names = ("stage_in_s", *WORK, "stage_out_s")
-        if all(isinstance(parts.get(name), int | float) for name in names):
+        if all(_is_known(parts.get(name)) for name in names):
             before_s, *work_s, after_s = (float(parts[name]) for name in names)
             found[stage] = StageSeconds(before_s, sum(work_s), after_s)
     return found
@@ -60,6 +61,10 @@ def timeline(
 def end_s(spans: Mapping[str, StageSpan]) -> float:
     """Return when the last stage is done, 0 without any."""
     return max((span.done_s for span in spans.values()), default=0.0)
+
+
+def _is_known(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and math.isfinite(seconds)
 
 
 def _by_path(workflow: Workflow, seconds: Mapping[str, StageSeconds]) -> dict[str, StageSpan]:

@@ -18,6 +18,8 @@ BAR_H, GAP_H = 13.0, 11.0
 LEAST_W = 1.0
 """What takes next to no time is still to be seen."""
 NAME_CHARS = 22
+FAR = 1.5
+"""A deadline beyond so many times the last end is not drawn: it would press everything else together."""
 
 Kind = Literal["copy", "work", "wait"]
 
@@ -60,17 +62,26 @@ def draw_gantt(gantt: Gantt) -> Markup:
     """Draw a chart; what is 0 s long is drawn as a thin line."""
     row_h = max(len(gantt.tracks), 2) * BAR_H + GAP_H
     bottom = TOP + row_h * len(gantt.stages)
-    last_s = max(*(track.end_s for track in gantt.tracks), gantt.deadline_s or 0.0, 0.0) or 1.0
+    ends_s = max((track.end_s for track in gantt.tracks), default=0.0) or 1.0
+    is_near = gantt.deadline_s is not None and gantt.deadline_s <= FAR * ends_s
+    last_s = max(ends_s, gantt.deadline_s or 0.0) if is_near else ends_s
     scale = (WIDTH - LEFT - RIGHT) / last_s
     parts = [*_axis(last_s, scale, bottom), *_rows(gantt, row_h, scale)]
     if gantt.deadline_s is not None:
-        x = LEFT + gantt.deadline_s * scale
-        tip = element("title", f"deadline: {gantt.deadline_s:,.4g} s")
-        parts.append(element("line", tip, x1=x, x2=x, y1=TOP - 6, y2=bottom, klass="deadline"))
-        anchor = "end" if x > (LEFT + WIDTH) / 2 else "start"
-        parts.append(element("text", "deadline", x=x, y=TOP - 9, text_anchor=anchor))
+        parts += _deadline(gantt.deadline_s, LEFT + gantt.deadline_s * scale if is_near else None, bottom)
     said = {"figure": "gantt", "title": gantt.title, "description": gantt.description}
     return drawing(said, parts, WIDTH, bottom + BOTTOM)
+
+
+def _deadline(deadline_s: float, x: float | None, bottom: float) -> Iterator[Markup]:
+    """Yield the line of a deadline, and what it is; without ``x`` only that it is further to the right."""
+    said = f"deadline {deadline_s:,.4g} s"
+    if x is None:
+        yield element("text", f"{said} →", x=WIDTH - RIGHT, y=TOP - 9, text_anchor="end")
+        return
+    yield element("line", element("title", said), x1=x, x2=x, y1=TOP - 6, y2=bottom, klass="deadline")
+    anchor = "end" if x > (LEFT + WIDTH) / 2 else "start"
+    yield element("text", said, x=x, y=TOP - 9, text_anchor=anchor)
 
 
 def _rows(gantt: Gantt, row_h: float, scale: float) -> Iterator[Markup]:

@@ -15,12 +15,8 @@ from qosflow_airflow.exceptions import NotFoundError, QoSFlowError, StoreError
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.web.access import DagReader, readable
 from qosflow_airflow.web.api import list_workflows, model_version
-<<<<<<< HEAD
 from qosflow_airflow.web.dag_runs import DagStarter, startable_dags
-from qosflow_airflow.web.insights import age, moment, overview, recommendation_view
-=======
 from qosflow_airflow.web.insights import age, moment, overview
->>>>>>> 2d12a27 (Show what happened, similar runs, what was learnt and all plans of a run with a recommendation)
 from qosflow_airflow.web.known_models import KnownModel, KnownModels
 from qosflow_airflow.web.model_page import ScaleView, scale_view
 from qosflow_airflow.web.problems import problem_of

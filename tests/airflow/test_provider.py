@@ -56,8 +56,9 @@ def test_the_plugin_loads_once_and_makes_its_application_only_when_asked() -> No
     found = [plugin for plugin in plugins if plugin.name == "qosflow"]
     assert len(found) == 1
     sys.modules.pop("qosflow_airflow.web.app", None)
-    (view,) = found[0].external_views
-    assert view["href"] == "/qosflow/"
+    views = {view["destination"]: view["href"] for view in found[0].external_views}
+    assert views["nav"] == "/qosflow/"
+    assert set(views) == {"nav", "dag", "dag_run", "task_instance"}
     assert "qosflow_airflow.web.app" not in sys.modules
     (application,) = found[0].fastapi_apps
     assert application["url_prefix"] == "/qosflow"
