@@ -89,6 +89,9 @@ def test_these_are_all_the_routes(client: Client) -> None:
         "/models/{model_id}",
         "/models/{model_id}/answer",
         "/recommendations/{recommendation_id}",
+        "/dag",
+        "/run",
+        "/task-instance",
         "/static/{name}",
     }
 
