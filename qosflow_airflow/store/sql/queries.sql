@@ -159,13 +159,17 @@ select recommendation_id::text, model_id::text, workflow, request::text, answer:
 from qosflow.recommendations where recommendation_id = %(recommendation_id)s;
 
 -- name: recommendations
-select recommendation_id::text, model_id::text, workflow, request::text, answer::text, status,
-       dag_id, run_id, task_id, try_number, created_at
-from qosflow.recommendations
-where (%(workflow)s::text is null or workflow = %(workflow)s)
-    and (%(dag_id)s::text is null or dag_id = %(dag_id)s)
-    and (%(run_id)s::text is null or run_id = %(run_id)s)
-order by created_at desc, recommendations.recommendation_id desc limit %(limit)s offset %(offset)s;
+-- Text is made outside, of what is kept: inside, it would be made of all that an offset passes over.
+select page.recommendation_id::text, page.model_id::text, workflow, request::text, answer::text, status,
+       dag_id, run_id, task_id, try_number, page.created_at
+from (
+    select recommendations.* from qosflow.recommendations
+    where (%(workflow)s::text is null or workflow = %(workflow)s)
+        and (%(dag_id)s::text is null or dag_id = %(dag_id)s)
+        and (%(run_id)s::text is null or run_id = %(run_id)s)
+    order by created_at desc, recommendation_id desc limit %(limit)s offset %(offset)s
+) page
+order by page.created_at desc, page.recommendation_id desc;
 
 -- name: dag_ids
 select dag_id from qosflow.recommendations
