@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -46,9 +49,25 @@ def test_airflow_takes_the_form_of_the_connection() -> None:
     jsonschema.validate(QoSFlowHook.get_ui_field_behaviour(), json.loads(schema))
 
 
-def test_the_plugin_loads_once_and_makes_its_application_only_when_asked() -> None:
-    import sys
+def test_a_task_that_loads_the_plugin_loads_nothing_heavy_with_it() -> None:
+    code = """
+import sys, airflow.plugins_manager
+loaded = set(sys.modules)
+from qosflow_airflow.plugin import QoSFlowPlugin
+QoSFlowPlugin.listeners, QoSFlowPlugin.external_views
+new = set(sys.modules) - loaded
+print(sorted({name.partition('.')[0] for name in new} - set(sys.stdlib_module_names)))
+print(sorted(name for name in new if name.count('.') == 1 and name.startswith('qosflow_airflow')))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    libraries, rooms = printed.stdout.strip().splitlines()[-2:]
+    assert ast.literal_eval(libraries) in (["qosflow_airflow"], ["airflow", "qosflow_airflow"])
+    assert {name.partition(".")[2] for name in ast.literal_eval(rooms)} == {
+        *("exceptions", "hooks", "listeners", "plugin")
+    }
 
+
+def test_the_plugin_loads_once_and_makes_its_application_only_when_asked() -> None:
     from airflow import plugins_manager
 
     plugins, errors = plugins_manager._get_plugins()
