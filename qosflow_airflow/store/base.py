@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     from qosflow_airflow.store.finished_runs import Observation, RunRecord
+    from qosflow_airflow.store.summaries import WorkflowSummary
 
 JsonObject = dict[str, Any]
 """Plain JSON: text keys; text, whole and finite numbers, booleans, ``None``, lists and objects as values."""
@@ -166,6 +167,13 @@ class Store(ABC):
     @abstractmethod
     def list_workflows(self, limit: int = MAX_ROWS) -> tuple[RegisteredWorkflow, ...]:
         """Return the registered workflows by name."""
+
+    @abstractmethod
+    def summaries(self, runs: int = 50, limit: int = MAX_ROWS) -> tuple[WorkflowSummary, ...]:
+        """Return the registered workflows by name, each with its newest model and at most ``runs`` runs.
+
+        As many statements are sent for many workflows as for one.
+        """
 
     # Builds
 

@@ -28,6 +28,7 @@ from qosflow_airflow.store.base import (
 )
 from qosflow_airflow.store.finished_runs import Observation, RunRecord, stage_runs
 from qosflow_airflow.store.payload import checked_text, decode, encode
+from qosflow_airflow.store.summaries import WorkflowSummary, run_line
 
 _NAME = "the name of a workflow"
 
@@ -113,6 +114,26 @@ class MemoryStore(Store):
         checks.checked_limit(limit)
         with self._open():
             return tuple(self._workflows[name] for name in sorted(self._workflows)[:limit])
+
+    def summaries(self, runs: int = 50, limit: int = MAX_ROWS) -> tuple[WorkflowSummary, ...]:
+        checks.checked_limit(runs)
+        with self._open():
+            return tuple(self._summary(workflow, runs) for workflow in self.list_workflows(limit))
+
+    def _summary(self, workflow: RegisteredWorkflow, runs: int) -> WorkflowSummary:
+        newest = next(iter(self.models(workflow.name, limit=1)), None)
+        asked = [
+            one
+            for one in self._recommendations.values()
+            if newest is not None and one.model_id == newest.model_id
+        ]
+        last = max(asked, key=lambda one: (one.created_at, one.recommendation_id), default=None)
+        return WorkflowSummary(
+            workflow,
+            newest,
+            None if last is None else _copy(last).answer.get("calibration"),
+            tuple(map(run_line, self.runs(workflow.name, runs))),
+        )
 
     # Builds
 

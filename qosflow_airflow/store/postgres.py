@@ -16,6 +16,7 @@ from qosflow_airflow.store import checks
 from qosflow_airflow.store.base import (
     MAX_ROWS,
     Build,
+    JsonObject,
     ModelVersion,
     OutcomeRecord,
     Part,
@@ -29,6 +30,7 @@ from qosflow_airflow.store.finished_runs import Observation, RunRecord, StageRun
 from qosflow_airflow.store.migrate import require_current
 from qosflow_airflow.store.payload import checked_text, decode, encode
 from qosflow_airflow.store.pool import ConnectionPool
+from qosflow_airflow.store.summaries import RunLine, WorkflowSummary
 
 _NAME = "the name of a workflow"
 
@@ -79,6 +81,25 @@ class PostgresStore(Store):
     def list_workflows(self, limit: int = MAX_ROWS) -> tuple[RegisteredWorkflow, ...]:
         checks.checked_limit(limit)
         return tuple(RegisteredWorkflow(**found) for found in self._rows("workflows", limit=limit))
+
+    def summaries(self, runs: int = 50, limit: int = MAX_ROWS) -> tuple[WorkflowSummary, ...]:
+        checks.checked_limit(runs)
+        checks.checked_limit(limit)
+        newest: dict[str, ModelVersion] = {}
+        taught: dict[str, JsonObject | None] = {}
+        lines: dict[str, list[RunLine]] = {}
+        with self._pool.transaction() as cursor:
+            workflows = [RegisteredWorkflow(**one) for one in rows(cursor, "workflows", limit=limit)]
+            for one in rows(cursor, "newest_models", limit=limit):
+                calibration = one.pop("calibration")
+                newest[one["workflow"]] = _model(one)
+                taught[one["workflow"]] = None if calibration is None else json.loads(calibration)
+            for one in rows(cursor, "run_lines", limit=limit, runs=runs):
+                lines.setdefault(one.pop("workflow"), []).append(RunLine(**one))
+        return tuple(
+            WorkflowSummary(one, newest.get(one.name), taught.get(one.name), tuple(lines.get(one.name, ())))
+            for one in workflows
+        )
 
     # Builds
 

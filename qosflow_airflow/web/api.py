@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Query
 from qosflow_airflow.core.figure_data import signature
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.rules import sentence
-from qosflow_airflow.exceptions import NotFoundError
 from qosflow_airflow.store.base import MAX_ROWS, ModelVersion, RecommendationRecord, Store
-from qosflow_airflow.store.finished_runs import RunRecord
+from qosflow_airflow.store.summaries import RunLine, WorkflowSummary
 from qosflow_airflow.web.access import DagReader, check_name, check_readable, readable
 from qosflow_airflow.web.api_types import (
+    Drift,
     FiguresOut,
     ModelOut,
     Models,
@@ -25,6 +25,7 @@ from qosflow_airflow.web.api_types import (
     Recommendations,
     Refusal,
     RegionOut,
+    RunOut,
     Runs,
     ScaleOut,
     WorkflowOut,
@@ -36,6 +37,8 @@ from qosflow_airflow.web.known_models import KnownModel, KnownModels
 PREFIX = "/api/v1"
 RUNS = 200
 """How many of its newest runs are counted for a workflow."""
+RECENT = 20
+"""How many of these are told one by one."""
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal} for status in (400, 401, 403, 404, 422, 503)
 }
@@ -128,36 +131,26 @@ def build_api(
 
 
 def list_workflows(store: Store, reader: DagReader) -> list[WorkflowOut]:
-    """Return the workflows by name, with their newest models and their runs' deadlines."""
-    newest: dict[str, ModelVersion] = {}
-    for version in store.models(limit=MAX_ROWS):
-        newest.setdefault(version.workflow, version)
-    found = []
-    for workflow in store.list_workflows():
-        model = newest.get(workflow.name) or _newest(store, workflow.name)
-        seen = readable(reader, store.runs(workflow.name, limit=RUNS))
-        found.append(
-            WorkflowOut(
-                name=workflow.name,
-                description=workflow.description,
-                newest_model=None if model is None else model_version(model),
-                runs=_count(seen),
-            )
-        )
-    return found
+    """Return the workflows by name, with their newest models and how their runs fared."""
+    found = store.summaries(RUNS)
+    seen = {line.recommendation_id for line in readable(reader, [run for one in found for run in one.runs])}
+    return [_workflow(one, [run for run in one.runs if run.recommendation_id in seen]) for one in found]
 
 
-def _newest(store: Store, workflow: str) -> ModelVersion | None:
-    """Return a newest model that is not among the newest of all."""
-    try:
-        return store.newest_model(workflow)
-    except NotFoundError:
-        return None
-
-
-def _count(runs: Sequence[RunRecord]) -> Runs:
-    met = [(run.outcome or {}).get("met_deadline") for run in runs]
-    return Runs(met=met.count(True), missed=met.count(False), other=met.count(None))
+def _workflow(found: WorkflowSummary, runs: Sequence[RunLine]) -> WorkflowOut:
+    taught = found.calibration or {}
+    drift = taught.get("drift") or {"state": "unknown", "words": "no run has been compared yet"}
+    met = [run.met_deadline for run in runs]
+    names = RunOut.model_fields
+    return WorkflowOut(
+        name=found.workflow.name,
+        description=found.workflow.description,
+        newest_model=None if found.newest_model is None else model_version(found.newest_model),
+        corrected_by=taught.get("runs", 0),
+        drift=Drift(state=drift["state"], words=drift["words"]),
+        runs=Runs(met=met.count(True), missed=met.count(False), other=met.count(None)),
+        recent=[RunOut(**{name: getattr(run, name) for name in names}) for run in runs[:RECENT]],
+    )
 
 
 def model_version(version: ModelVersion) -> ModelVersionOut:

@@ -89,13 +89,38 @@ class Runs(BaseModel):
     other: int
 
 
+class RunOut(BaseModel):
+    """A finished run of a workflow; ``null`` is what is not known, or was not asked for."""
+
+    recommendation_id: str
+    created_at: datetime
+    deadline_s: float | None
+    predicted_s: float | None
+    measured_s: float | None
+    met_deadline: bool | None
+
+
+class Drift(BaseModel):
+    """Whether a model still holds: ``ok``, ``watch``, ``stale``, or ``unknown`` of too few runs."""
+
+    state: str
+    words: str
+
+
 class WorkflowOut(BaseModel):
-    """A workflow; ``newest_model`` is ``null`` before its first build is published."""
+    """A workflow; ``newest_model`` is ``null`` before its first build is published.
+
+    ``corrected_by`` counts the runs that had taught when that model answered last, and ``drift`` is what they
+    said. ``recent`` are the newest runs that the user may see, newest first.
+    """
 
     name: str
     description: str
     newest_model: ModelVersionOut | None
+    corrected_by: int
+    drift: Drift
     runs: Runs
+    recent: list[RunOut]
 
 
 class Workflows(BaseModel):

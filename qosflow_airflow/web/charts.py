@@ -17,6 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 22.0, 40.0
 HUES = 8
 """Colours of regions and tiers in the style sheet; they begin again after the last."""
 PARTS = ("movement", "shared_io", "local_io", "compute")
+SPARK_W, SPARK_H = 132.0, 30.0
 STAGE_W, STAGE_H, COLUMN_W, ROW_H = 138.0, 54.0, 186.0, 76.0
 
 
@@ -138,6 +139,29 @@ def draw_signature(data: Mapping[str, Any]) -> Markup:
     for stage in data["stages"]:
         parts += _stage(stage, data["tier_names"], *at(places[stage["name"]]))
     return drawing(data, parts, max(width, 320.0), height)
+
+
+def draw_sparkline(data: Mapping[str, Any]) -> Markup:
+    """Draw ratios (``ratio``, by a logarithm, 1 in the middle) in their order.
+
+    A run that missed its deadline (``met``) is a square, any other a disc: colour alone says nothing.
+    """
+    logs = [log10(ratio) for ratio in data["ratio"]]
+    reach = max(0.2, *map(abs, logs))
+    across = _Scale(0.0, max(len(logs) - 1, 1), 6.0, SPARK_W - 6.0)
+    up = _Scale(-reach, reach, SPARK_H - 5.0, 5.0)
+    points = [(across.at(at), up.at(value)) for at, value in enumerate(logs)]
+    parts = [element("line", x1=0, x2=SPARK_W, y1=up.at(0.0), y2=up.at(0.0), klass="grid")]
+    if len(points) > 1:
+        path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        parts.append(element("path", d=path, klass="edge"))
+    for (x, y), met in zip(points, data["met"], strict=True):
+        if met is False:
+            square = {"x": x - 2.7, "y": y - 2.7, "width": 5.4, "height": 5.4}
+            parts.append(element("rect", **square, klass="missed"))
+        else:
+            parts.append(element("circle", cx=x, cy=y, r=2.6, klass="met" if met else "other"))
+    return drawing(data, parts, SPARK_W, SPARK_H)
 
 
 def part_in_words(part: str) -> str:

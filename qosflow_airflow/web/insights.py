@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from qosflow_airflow.core.explain import configuration_in_words
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.store.base import ModelVersion, OutcomeRecord, RecommendationRecord
-from qosflow_airflow.web.api_types import WorkflowOut
 
 PARTS = ("stage_in_s", "read_s", "compute_s", "write_s", "stage_out_s")
 """The seconds of a stage, in the order in which they are spent."""
@@ -103,40 +102,6 @@ class RecommendationLine:
     makespan: str
     task: str
     when: str
-
-
-@dataclass(frozen=True)
-class WorkflowLine:
-    """A workflow in a list, with its newest model; ``model_id`` is empty where there is none."""
-
-    workflow: str
-    model_id: str
-    version: str
-    age: str
-    when: str
-    rules: str
-    scales: str
-    configurations: str
-    runs: str
-    learned: str
-
-
-@dataclass(frozen=True)
-class Overview:
-    """Workflows by name, and the newest recommendations."""
-
-    workflows: tuple[WorkflowLine, ...]
-    recommendations: tuple[RecommendationLine, ...]
-
-
-def overview(
-    workflows: Sequence[WorkflowOut], records: Sequence[RecommendationRecord], now: datetime
-) -> Overview:
-    """Return what the first page shows."""
-    # Records come newest first: the first one of a model tells what was last known of it.
-    learned = {record.model_id: record.answer.get("calibration") for record in reversed(records)}
-    lines = tuple(_workflow_line(one, now, learned) for one in workflows)
-    return Overview(lines, tuple(map(_recommendation_line, records)))
 
 
 def recommendation_view(
@@ -268,7 +233,8 @@ def _measured_line(name: str, found: Mapping[str, Any]) -> MeasuredLine:
     return MeasuredLine(name, str(found.get("tier", "")), predicted, measured)
 
 
-def _recommendation_line(record: RecommendationRecord) -> RecommendationLine:
+def recommendation_line(record: RecommendationRecord) -> RecommendationLine:
+    """Return a recommendation as a list shows it."""
     return RecommendationLine(
         record.recommendation_id,
         record.workflow,
@@ -276,40 +242,6 @@ def _recommendation_line(record: RecommendationRecord) -> RecommendationLine:
         seconds(configured(record).get("makespan_s")),
         _task(record),
         moment(record.created_at),
-    )
-
-
-def learned_in_words(calibration: Mapping[str, Any] | None) -> str:
-    """Say of how many runs a model is corrected by, and whether it still holds.
-
-    >>> learned_in_words({"runs": 3, "drift": {"state": "ok", "words": "no drift"}})
-    '3 runs; ok: no drift'
-    """
-    if not calibration or not calibration["runs"]:
-        return NOTHING
-    drift, runs = calibration["drift"], calibration["runs"]
-    return f"{runs} run{'' if runs == 1 else 's'}; {drift['state']}: {drift['words']}"
-
-
-def _workflow_line(
-    found: WorkflowOut, now: datetime, learned: Mapping[str, Mapping[str, Any] | None]
-) -> WorkflowLine:
-    model, runs = found.newest_model, found.runs
-    told = f"{runs.met} met, {runs.missed} missed" if runs.met or runs.missed else NOTHING
-    if model is None:
-        return replace(WorkflowLine(found.name, "", *[NOTHING] * 8), runs=told)
-    configurations = (model.summary.get("configurations") or {}).values()
-    return WorkflowLine(
-        found.name,
-        model.model_id,
-        str(model.version),
-        age(now - model.created_at),
-        moment(model.created_at),
-        _text(model.summary.get("rules")),
-        _text(model.summary.get("scales")),
-        f"{sum(configurations):,}" if configurations else NOTHING,
-        told,
-        learned_in_words(learned.get(model.model_id)),
     )
 
 

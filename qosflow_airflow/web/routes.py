@@ -16,11 +16,12 @@ from qosflow_airflow.store.base import Store
 from qosflow_airflow.web.access import DagReader, readable
 from qosflow_airflow.web.api import list_workflows, model_version
 from qosflow_airflow.web.dag_runs import DagStarter, startable_dags
-from qosflow_airflow.web.insights import age, moment, overview
+from qosflow_airflow.web.insights import age, moment
 from qosflow_airflow.web.known_models import KnownModel, KnownModels
 from qosflow_airflow.web.model_page import ScaleView, scale_view
 from qosflow_airflow.web.problems import problem_of
 from qosflow_airflow.web.what_if import Fields, answer_view, form_view, parse_form
+from qosflow_airflow.web.workflow_list import overview
 
 LISTED = 50
 """How many recommendations the first page lists."""

@@ -13,6 +13,7 @@ import pytest
 from qosflow_airflow.exceptions import NotFoundError, StoreError
 from qosflow_airflow.store.base import MAX_PART_BYTES, Part, RecommendationRecord, Store
 from qosflow_airflow.store.finished_runs import MAX_OBSERVATIONS, Observation, StageRun
+from qosflow_airflow.store.summaries import run_line
 
 DIGEST = "ab" * 32
 NO_IDS = [
@@ -337,6 +338,54 @@ def test_the_dags_of_a_workflow_are_named_once_the_last_to_ask_first(
     assert store.dag_ids("unknown") == ()
     with pytest.raises(StoreError):
         store.dag_ids("\x00")
+
+
+def test_a_workflow_is_summed_up_with_its_newest_model_and_its_newest_runs(
+    store: Store, new_model, new_recommendation
+) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def run(at: int, outcome: object = None, **fields: object) -> RecommendationRecord:
+        made = new_recommendation(store, created_at=start + timedelta(seconds=at), **fields)
+        if outcome is not None:
+            store.add_outcome(made.recommendation_id, outcome)
+        return made
+
+    told = run(
+        1, {"measured_s": 8.0, "met_deadline": True}, answer={"makespan_s": 5.0, "run_s": 6.5}, dag_id="a"
+    )
+    odd = run(2, {"measured_s": "long", "met_deadline": 1, "predicted_s": None}, request={})
+    again = run(3, {"measured_s": 9, "predicted_s": 7}, status="infeasible", answer={"nearest": None})
+    run(4)  # nothing is known of it
+    watched = run(5, status="infeasible", answer={"nearest": {"makespan_s": 4.0}, "calibration": {"runs": 2}})
+    store.add_observations([Observation(watched.recommendation_id, "sifting", -1, 1, "success")])
+    store.register_workflow("bare", "/bundle")
+
+    bare, genome = store.summaries()
+
+    assert (bare.workflow.name, bare.newest_model, bare.calibration, bare.runs) == ("bare", None, None, ())
+    assert genome.workflow == store.workflow("genome")
+    assert genome.newest_model == store.newest_model("genome")
+    assert genome.calibration == {"runs": 2}
+    assert [one.recommendation_id for one in genome.runs] == [
+        one.recommendation_id for one in (watched, again, odd, told)
+    ]
+    assert genome.runs == tuple(map(run_line, store.runs("genome")))
+    times = [(one.deadline_s, one.predicted_s, one.measured_s, one.met_deadline) for one in genome.runs]
+    assert times == [
+        (200.0, 4.0, None, None),
+        (200.0, 7.0, 9.0, None),
+        (None, None, None, None),
+        (200.0, 6.5, 8.0, True),
+    ]
+    assert genome.runs[-1].dag_id == "a"
+    assert [len(one.runs) for one in store.summaries(runs=2)] == [0, 2]
+    assert [one.workflow.name for one in store.summaries(limit=1)] == ["bare"]
+    new_model(store)
+    assert store.summaries()[1].calibration is None  # the newest was never asked
+    for wrong in (0, 1001):
+        with pytest.raises(StoreError):
+            store.summaries(runs=wrong)
 
 
 def test_times_are_kept_in_utc(store: Store, new_recommendation) -> None:

@@ -93,7 +93,9 @@ def test_what_runs_have_taught_is_shown_with_the_model_and_in_the_answer(
     stages = {stage: {"measured_s": 2.0} for stage in ("split", "merge")}
     store.add_outcome(recommendation.recommendation_id, {"measured_s": 9.0, "stages": stages})
     second = ask(store, "two", deadline_s=20)
-    assert "1 run; unknown: too few runs to tell a drift" in Page(client("viewer").get("/").text).text
+    listed = client("viewer").get("/").text
+    assert '<span class="tag drift-unknown" title="too few runs to tell a drift">unknown</span>' in listed
+    assert "1 run" in Page(listed).text
     page = Page(client("viewer").get(f"/recommendations/{second.recommendation_id}").text)
     assert "Corrected by 1 run: split on ram takes 1.3 times its estimate" in page.text
     assert f"{second.answer['makespan_s']:.2f} s, {second.answer['run_s']:.2f} s in all" in page.text
@@ -245,10 +247,10 @@ def test_links_stay_below_the_server_s_path(client: Client, recommendation: Reco
 def test_a_database_that_is_away_is_said_without_telling_where_it_is(
     client: Client, store: KeptStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(**_: Any) -> None:
+    def away(*_: Any) -> None:
         raise StoreUnavailableError("The QoSFlow database at db.internal:5432 cannot be reached.")
 
-    monkeypatch.setattr(store, "models", away)
+    monkeypatch.setattr(store, "summaries", away)
     answer = client("viewer").get("/")
     assert answer.status_code == 503
     assert "db.internal" not in answer.text

@@ -277,3 +277,46 @@ where (%(workflow)s::text is null or r.workflow = %(workflow)s)
     and (%(run_id)s::text is null or r.run_id = %(run_id)s)
     and (%(all)s or o.outcome is not null or s.stages is not null)
 order by r.created_at desc, r.recommendation_id desc limit %(limit)s;
+
+-- name: newest_models
+-- With what runs had taught each when it was asked last.
+select m.*, c.calibration
+from (select name from qosflow.workflows order by name collate "C" limit %(limit)s) w
+cross join lateral (
+    select model_id::text, workflow, version, created_at, inputs::text, options::text, summary::text, qosflow_version
+    from qosflow.models where models.workflow = w.name order by models.version desc limit 1
+) m
+left join lateral (
+    select (r.answer -> 'calibration')::text as calibration from qosflow.recommendations r
+    where r.workflow = w.name and r.model_id = m.model_id::uuid
+    order by r.created_at desc, r.recommendation_id desc limit 1
+) c on true;
+
+-- name: run_lines
+-- As run_line in summaries.py says it.
+select x.*
+from (select name from qosflow.workflows order by name collate "C" limit %(limit)s) w
+cross join lateral (
+    select r.workflow, r.recommendation_id::text, r.model_id::text, r.created_at, r.dag_id,
+           (r.request ->> 'deadline_s')::double precision as deadline_s,
+           coalesce(n.predicted_s, a.described ->> 'run_s', a.described ->> 'makespan_s')::double precision as predicted_s,
+           n.measured_s::double precision as measured_s,
+           case when jsonb_typeof(o.outcome -> 'met_deadline') = 'boolean' then (o.outcome ->> 'met_deadline')::boolean end
+               as met_deadline
+    from qosflow.recommendations r
+    cross join lateral (
+        select case when r.status = 'feasible' then r.answer else nullif(r.answer -> 'nearest', 'null') end as described
+    ) a
+    left join lateral (
+        select outcome from qosflow.outcomes
+        where outcomes.recommendation_id = r.recommendation_id order by outcome_id desc limit 1
+    ) o on true
+    cross join lateral (
+        select case when jsonb_typeof(o.outcome -> 'predicted_s') = 'number' then o.outcome ->> 'predicted_s' end as predicted_s,
+               case when jsonb_typeof(o.outcome -> 'measured_s') = 'number' then o.outcome ->> 'measured_s' end as measured_s
+    ) n
+    where r.workflow = w.name and (o.outcome is not null
+        or exists (select from qosflow.observations b where b.recommendation_id = r.recommendation_id))
+    order by r.created_at desc, r.recommendation_id desc limit %(runs)s
+) x
+order by x.workflow collate "C", x.created_at desc, x.recommendation_id desc;
