@@ -25,6 +25,8 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+NOT_BY_CHANCE = {"GET /api/v1/compare", "POST /api/v1/dags/{dag_id}/runs"}
+"""Routes that no generated question is right for: they name a model, or a Dag, beyond their path."""
 SAME_EACH_TIME = settings(
     derandomize=True,
     database=None,
@@ -41,7 +43,12 @@ def known(store: KeptStore, mounts: dict[str, str]) -> dict[str, str]:
     version = publish_model(store, small_workflow(), small_catalog(mounts))
     record = answer_request(store, "two", QoSRequest.parse({"deadline_s": 10}), dag_id="nightly")[0]
     store.add_outcome(record.recommendation_id, {"measured_s": 4.0, "met_deadline": True})
-    return {"name": "two", "model_id": version.model_id, "recommendation_id": record.recommendation_id}
+    return {
+        "name": "two",
+        "model_id": version.model_id,
+        "recommendation_id": record.recommendation_id,
+        "dag_id": "nightly",
+    }
 
 
 @pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
@@ -69,4 +76,4 @@ def test_nothing_that_is_asked_breaks_the_server(
     routes = {label for label, _ in asked}
     assert len(routes) >= 7
     if mode is GenerationMode.POSITIVE and named != "anything":
-        assert {label for label, status in asked if status == 200} == routes
+        assert {label for label, status in asked if status == 200} == routes - NOT_BY_CHANCE
