@@ -65,6 +65,8 @@ class AirflowServices:
         names = ", ".join(one.name for one in missing)
         say(f"Airflow: starting {names}" if missing else "Airflow: all services run already")
         mark.write_text(self._fingerprint(), encoding="utf-8")
+        # What outlived a service that was killed may hold its locks in the database, and nobody waits for it.
+        stop_processes(missing, STOP_GRACE_S)
         for one in missing:
             program = str(Path(sys.executable).with_name("airflow"))
             one.start([program, *command_of(one.name, self.state)], {**os.environ, **self.environment})

@@ -26,6 +26,9 @@ def test_each_row_names_a_test_that_exists() -> None:
 
 
 def test_each_test_of_faults_is_a_row() -> None:
-    files = [*(ROOT / "tests" / "faults").glob("test_*.py"), *(ROOT / "tests" / "kubernetes").glob("test_pod_fa*.py")]
+    files = [
+        *(ROOT / "tests" / "faults").glob("test_*.py"),
+        *(ROOT / "tests" / "kubernetes").glob("test_pod_fa*.py"),
+    ]
     written = {name for file in files for name in re.findall(r"^def (test_\w+)\(", file.read_text(), re.M)}
     assert written - NOT_FAULTS == {name for path, name in named() if "/system/" not in path}

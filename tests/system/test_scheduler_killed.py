@@ -89,6 +89,10 @@ def installed() -> Iterator[Installed]:
     try:
         yield made
     finally:
+        # Shown where the test has failed, and gone with the folder after it.
+        for service in managed_services(made.state):
+            if service.name == "scheduler":
+                print(service.log_tail(60))
         made.bringup("down")
         shutil.rmtree(folder)
 
@@ -113,11 +117,13 @@ def test_a_run_goes_on_when_the_scheduler_was_killed_and_started_again(installed
     (scheduler,) = [one for one in managed_services(installed.state) if one.name == "scheduler"]
     killed = scheduler.find()
     assert killed is not None
+    family = scheduler.family()
     killed.kill()
     killed.wait(timeout=10)
     time.sleep(2)
     assert not ended
     installed.bringup("up")
+    assert not [one for one in family if one.is_running() and one.status() != "zombie"]
     run.join(timeout=600)
     assert ended, "the run did not end well; its states are printed above"
     begun = installed.tasks_begun()
