@@ -120,6 +120,6 @@ def learned_view(answer: Mapping[str, Any], readable: frozenset[str]) -> Learned
             for one in corrections
         ),
         overhead=seconds(taught.get("overhead_s") or None),
-        drift=f"{drift['state']}: {drift['words']}{cause}" if drift else NOTHING,
+        drift=f"{drift['state']}: {drift.get('words', NOTHING)}{cause}" if drift else NOTHING,
         left_out=tuple((run if run in readable else "", reason) for run, reason in sorted(left_out)),
     )

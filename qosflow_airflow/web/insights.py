@@ -80,9 +80,7 @@ class RecommendationView:
     when: str
     task: str
     explanation: str
-    makespan: str
     nodes: str
-    region: str
     request: tuple[tuple[str, str], ...]
     stages: tuple[StageLine, ...]
     alternatives: tuple[tuple[str, str], ...]
@@ -122,9 +120,7 @@ def recommendation_view(
         when=moment(record.created_at),
         task=_task(record),
         explanation=str(record.answer.get("explanation", "")),
-        makespan=_makespan(found, record.answer),
         nodes=_text(configuration.get("nodes")),
-        region=_text((found.get("region") or {}).get("rule")),
         request=tuple(_asked(record.request)),
         stages=tuple(stage_lines(found, workflow)),
         alternatives=tuple(alternatives(record.answer)),
@@ -149,12 +145,6 @@ def configured(record: RecommendationRecord) -> Mapping[str, Any]:
     if record.status == "feasible":
         return record.answer
     return record.answer.get("nearest") or {}
-
-
-def _makespan(found: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
-    """Return the makespan, and the whole run where it is known to take longer."""
-    said = seconds(found.get("makespan_s"))
-    return f"{said}, {seconds(found.get('run_s'))} in all" if answer.get("overhead_s") else said
 
 
 def stage_lines(found: Mapping[str, Any], workflow: Workflow) -> list[StageLine]:

@@ -35,7 +35,7 @@ FORBIDDEN = ProblemView(
     403,
     "Forbidden",
     "ForbiddenError",
-    "You may not read the Dag that this recommendation was made for.",
+    "You may not read the Dag that this is about.",
     "Ask for the right to read the Dag.",
 )
 

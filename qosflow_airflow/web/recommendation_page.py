@@ -27,7 +27,7 @@ from qosflow_airflow.web.citations import (
 from qosflow_airflow.web.insights import RecommendationView, configured, recommendation_view
 from qosflow_airflow.web.plans import PlansView, plans_of, plans_view
 from qosflow_airflow.web.what_happened import HappenedView, Told, happened_view, told_of
-from qosflow_airflow.web.what_if import form_query
+from qosflow_airflow.web.what_if import facts, form_query
 
 MAX_PLANS = 200
 """So many of the newest recommendations of a Dag run are looked at."""
@@ -42,6 +42,7 @@ class RecommendationPage:
     """
 
     answer: RecommendationView
+    facts: tuple[tuple[str, str], ...]
     happened: HappenedView
     plans: PlansView | None
     similar: SimilarView | None
@@ -79,6 +80,7 @@ def recommendation_page(store: Store, reader: DagReader, recommendation_id: str)
     workflow = model.workflow
     return RecommendationPage(
         answer=recommendation_view(record, version, in_tasks(workflow, record), outcomes),
+        facts=tuple(facts(record.answer, configured(record))),
         happened=happened_view(told, workflow, level_barrier=model.rules.level_barrier),
         plans=plans_view(record, told.plans, workflow),
         similar=similar_view(record.answer),

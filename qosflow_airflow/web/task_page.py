@@ -73,20 +73,28 @@ def task_view(store: Store, dag_id: str, run_id: str, task_id: str, map_index: i
     if not runs:
         return NO_TASK
     told = store.task_observations(dag_id, run_id, task_id)
-    stage = told[-1].stage if told else _named_in(task_id, runs[0])
-    if stage is None:
+    own = [one for one in told if map_index is None or one.map_index == map_index]
+    if told:
+        followed = (own or told)[-1]
+        stage, recommendation_id = followed.stage, followed.recommendation_id
+    elif (named := _named(task_id, runs)) is not None:
+        stage, recommendation_id = named
+    else:
         asked = next((run for run in runs if run.task_id == task_id), None)
         return NO_TASK if asked is None else _asking(asked)
-    own = [one for one in told if map_index is None or one.map_index == map_index]
-    followed = own[-1].recommendation_id if own else runs[0].recommendation_id
-    record = store.recommendation(followed)
-    return _of_stage(record, stage, own, _stage_run(runs, followed, stage))
+    record = store.recommendation(recommendation_id)
+    return _of_stage(record, stage, own, _stage_run(runs, recommendation_id, stage))
 
 
-def _named_in(task_id: str, run: RunRecord) -> str | None:
-    """Return the stage that a task is for by its name, as ``stage_group`` gives them."""
-    known = (run.configuration or {}).get("tiers") or {}
-    return next((part for part in reversed(task_id.split(".")) if part in known), None)
+def _named(task_id: str, runs: Sequence[RunRecord]) -> tuple[str, str] | None:
+    """Return the stage that a task is for by its name, as ``stage_group`` gives them, and the newest plan."""
+    parts = task_id.split(".")[::-1]
+    for run in runs:
+        known = (run.configuration or {}).get("tiers") or {}
+        stage = next((part for part in parts if part in known), None)
+        if stage is not None:
+            return stage, run.recommendation_id
+    return None
 
 
 def _asking(run: RunRecord) -> TaskView:

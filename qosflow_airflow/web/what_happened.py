@@ -247,6 +247,12 @@ def _words(told: Told, workflow: Workflow, predicted_s: float | None) -> Iterato
             f"The run took {seconds(measured_s)}, predicted were {seconds(predicted_s)} "
             f"({off_by(predicted_s, measured_s)})."
         )
+        if outcome.get("run_s") is not None and outcome.get("airflow_s") is not None:
+            yield (
+                f"It was compared {seconds(outcome['run_s'])} after the Dag run had begun. In "
+                f"{seconds(outcome['airflow_s'])} of them no task and no copy was at work: that is Airflow "
+                "starting and following tasks."
+            )
     elif told.stages:
         count = len(workflow.stage_names)
         yield (

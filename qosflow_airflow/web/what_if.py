@@ -140,7 +140,7 @@ def answer_view(answer: Mapping[str, Any], request: QoSRequest, model: Model) ->
         status=answer["status"],
         explanation=answer["explanation"],
         configuration=configuration_in_words(configuration) if configuration else NOTHING,
-        facts=tuple(_facts(answer, found)),
+        facts=tuple(facts(answer, found)),
         stages=tuple(stage_lines(found, model.workflow)),
         alternatives=tuple(alternatives(answer)),
         trade_offs=tuple(trade_offs(answer)),
@@ -182,19 +182,22 @@ def _repair(found: Mapping[str, Any], request: QoSRequest, model: Model) -> Repa
     )
 
 
-def _facts(answer: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    facts = [("Makespan", seconds(found.get("makespan_s")))]
+def facts(answer: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of a configuration, by name; ``found`` is what the answer says of it."""
+    known = [("Makespan", seconds(found.get("makespan_s")))]
     if answer.get("overhead_s"):
-        facts.append(("With Airflow's own time", seconds(found.get("run_s"))))
+        known.append(("With Airflow's own time", seconds(found.get("run_s"))))
     interval = answer.get("interval")
     if interval:
         low, high = seconds(interval["p05_s"]), seconds(interval["p95_s"])
-        facts.append(("90 of 100 runs", f"{low} to {high}, {interval['words']}"))
+        # Answers that were kept by older versions do not say where their interval comes from.
+        why = f", {interval['words']}" if "words" in interval else ""
+        known.append(("90 of 100 runs", f"{low} to {high}{why}"))
         if interval.get("p_deadline") is not None:
-            facts.append(("Deadline kept with", f"{interval['p_deadline']:.0%}"))
+            known.append(("Deadline kept with", f"{interval['p_deadline']:.0%}"))
     if "node_hours" in found:
-        facts.append(("Node-hours", f"{found['node_hours']:.4g}"))
+        known.append(("Node-hours", f"{found['node_hours']:.4g}"))
     if answer.get("cost") is not None:
-        facts.append(("Cost", f"{answer['cost']:.4g}"))
+        known.append(("Cost", f"{answer['cost']:.4g}"))
     rule = (found.get("region") or {}).get("rule")
-    return [*facts, ("Region", rule)] if rule else facts
+    return [*known, ("Region", rule)] if rule else known

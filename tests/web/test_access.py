@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from qosflow_airflow.answers import answer_again, answer_request
 from qosflow_airflow.core.qos import QoSRequest
@@ -161,16 +162,14 @@ def test_nothing_of_a_dag_that_may_not_be_read_is_told_by_any_route(
 def test_names_change_the_text_of_a_page_and_never_its_structure(
     client: Client, mounts: dict[str, str], evil: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qosflow_airflow.web import app as web
+    from qosflow_airflow.web.app import create_app
 
     shown = {}
     for name in ("plain", evil):
         store = KeptStore()
         names = fill(store, mounts, name, f"dag{name}", f"run{name}")
-        app = web.create_app(lambda kept=store: kept)
-        connected = client("viewer")
-        connected.app = app
-        connected._transport.app = app  # type: ignore[attr-defined]
+        app = create_app(lambda kept=store: kept)
+        connected = TestClient(app, headers=dict(client("viewer").headers))
         for sent in requests(app, names):
             answer = connected.request(sent.method, sent.address, **sent.sending)
             if "text/html" not in answer.headers["content-type"]:

@@ -80,7 +80,8 @@ def test_what_happened_stands_beside_what_was_predicted(
 ) -> None:
     finish(store, recommendation)
     store.add_outcome(
-        recommendation.recommendation_id, {"measured_s": 8.0, "met_deadline": True, "stages": {}}
+        recommendation.recommendation_id,
+        {"measured_s": 8.0, "met_deadline": True, "stages": {}, "run_s": 30.0, "airflow_s": 22.5},
     )
     page = shown(client, recommendation)
     # Observed seconds count from when the first task was ready, at 98.5 s.
@@ -88,6 +89,7 @@ def test_what_happened_stands_beside_what_was_predicted(
     assert numbers(page, "split") == split
     assert numbers(page, "merge")[4:] == ["8.00 s", "1.50 s", "9.50 s", "1.50 s", "+50 %"]
     assert "The run took 8.00 s, predicted were 3.50 s (+129 %)." in page.text
+    assert "It was compared 30.00 s after the Dag run had begun. In 22.50 s of them no task" in page.text
     assert "deadline met" in page.text
     assert "split, observed, work: 1.5 s to 5.5 s" in page.text
     assert "No task waited longer than 1.50 s for Airflow to start it." in page.text
@@ -162,7 +164,8 @@ def test_a_decision_of_last_month_opens_as_it_was(
         replace(
             recommendation,
             recommendation_id=str(uuid4()),
-            answer={name: recommendation.answer[name] for name in kept},
+            answer={name: recommendation.answer[name] for name in kept}
+            | {"interval": {"p05_s": 3.25, "p95_s": 4.25}},
             request={"deadline_s": 10.0, "max_nodes": None},
             created_at=recommendation.created_at - timedelta(days=31),
             run_id="old",
@@ -171,7 +174,7 @@ def test_a_decision_of_last_month_opens_as_it_was(
     newer = publish_model(store, small_workflow(), small_catalog(mounts))
     page = shown(client, old)
     assert recommendation.answer["explanation"] in page.text
-    assert "3.50 s" in page.text
+    assert "90 of 100 runs 3.25 s to 4.25 s" in " ".join(page.text.split())
     assert "version 1 of" in page.text
     assert f"../models/{newer.model_id}" in page.links
     assert "version 2" in page.text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -37,7 +37,6 @@ class Names:
     dag_id: str
     run_id: str
     task_id: str
-    optional: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, route: str, parameter: str, annotation: Any) -> Any:
         """Return what stands for a parameter; a new one must be told here what it means."""
@@ -76,7 +75,7 @@ def _request(route: APIRoute, method: str, names: Names) -> Sent:
         annotation = parameter.field_info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             query |= names.value(route.path, parameter.name, annotation)
-        elif parameter.field_info.is_required() or parameter.name in names.optional:
+        elif parameter.field_info.is_required():
             query[parameter.name] = names.value(route.path, parameter.name, annotation)
     body = None
     if route.body_field is not None:
