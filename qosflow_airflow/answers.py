@@ -20,6 +20,7 @@ from qosflow_airflow.learn.stage_chunks import StageChunks
 from qosflow_airflow.learned import lesson_for
 from qosflow_airflow.similar_runs import citing, with_cases
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
+from qosflow_airflow.store.finished_runs import Load
 
 
 class LoadedModel(NamedTuple):
@@ -48,17 +49,19 @@ def answer_with_lesson(
     workflow: str,
     request: QoSRequest,
     layers: Layers = Layers(),  # noqa: B008  # immutable
+    load: Load | None = None,
 ) -> tuple[Recommendation | Infeasible, LoadedModel]:
     """Answer a request by the newest model and what finished runs teach about it; keep nothing.
 
-    Runs that are similar to what is recommended are cited as ``cases`` of the answer, where there are any.
+    Runs that are similar to what is recommended are cited as ``cases`` of the answer, where there are any;
+    ``load``, where it is known, is compared too.
     """
     loaded = load_model(store, workflow)
     lesson = lesson_for(store, loaded.version, loaded.model, layers)
     answer = recommend_with(loaded.model, request, lesson)
     if not layers.cases:
         return answer, loaded
-    cases = citing(store, loaded.model, answer.answer, lesson.calibration.runs)
+    cases = citing(store, loaded.model, answer.answer, lesson.calibration.runs, load)
     return replace(answer, answer=with_cases(answer.answer, cases)), loaded
 
 
@@ -73,15 +76,17 @@ def answer_request(
     try_number: int | None = None,
     chunks: Chunks | None = None,
     layers: Layers = Layers(),  # noqa: B008  # immutable
+    load: Load | None = None,
 ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
     """Answer a request by the newest model and what finished runs teach about it, and keep the answer.
 
     ``chunks`` returns the number of tasks of each stage that is not done in its workflow's; where there are
-    such stages they are kept as ``chunks`` of the answer. ``layers`` says what is heeded at all.
+    such stages they are kept as ``chunks`` of the answer. ``layers`` says what is heeded at all,
+    ``load`` how busy the place is.
     """
     # As it will be read again: 20 s and 20.0 s are the same, and not the same text.
     request = QoSRequest.parse(request.to_json())
-    answer, loaded = answer_with_lesson(store, workflow, request, layers)
+    answer, loaded = answer_with_lesson(store, workflow, request, layers, load)
     planned = {} if chunks is None or not layers.parallelism else chunks(loaded.model, answer)
     if planned:
         found = {stage: one.to_json() for stage, one in planned.items()}

@@ -78,6 +78,22 @@ def _options() -> dict[str, dict[str, Any]]:
             "example": "calibration,intervals",
             "default": "calibration,parallelism,cases,intervals",
         },
+        "prometheus_url": {
+            "description": "The Prometheus server that is asked how busy the host of a finished task was. "
+            "Empty: the host's load average counts.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "http://prometheus:9090",
+            "default": "",
+        },
+        "prometheus_query": {
+            "description": "The query whose value that is, 1 being fully busy; $host stands for the host.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": 'node_load1{nodename="$host"} / count(node_cpu_seconds_total'
+            '{mode="idle",nodename="$host"})',
+            "default": "",
+        },
         "statement_timeout_s": {
             "description": "Seconds after which the database gives up on one statement.",
             "version_added": "0.1.0",

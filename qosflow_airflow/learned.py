@@ -136,7 +136,17 @@ def _finished_run(record: RunRecord) -> FinishedRun:
         None if measured_s is None else float(measured_s),
         tuple(reasons),
         _moved_bytes(record.stages),
+        *_load(record.stages),
+        dag_versions=tuple(sorted({version for stage in record.stages for version in stage.dag_versions})),
+        images=tuple(sorted({image for stage in record.stages for image in stage.images})),
     )
+
+
+def _load(stages: tuple[StageRun, ...]) -> tuple[float | None, str | None]:
+    """Return how busy it was on the mean of all stages, and in which unit, where they have one."""
+    loads = [stage.load for stage in stages if stage.load is not None]
+    units = {stage.load_source for stage in stages if stage.load is not None}
+    return (math.fsum(loads) / len(loads), units.pop()) if len(units) == 1 else (None, None)
 
 
 def _moved_bytes(stages: tuple[StageRun, ...]) -> float | None:

@@ -16,6 +16,7 @@ from qosflow_airflow.learn.finished_run import FinishedRun, modelled_run
 from qosflow_airflow.learn.modelled_run import ModelledRun
 from qosflow_airflow.learned import finished_run, newest_model_of
 from qosflow_airflow.store.base import Store
+from qosflow_airflow.store.finished_runs import Load
 
 MAX_WORKFLOWS = 10
 """So many workflows are looked at for an answer, by name, besides the one that is asked for."""
@@ -31,11 +32,15 @@ class KnownRuns(NamedTuple):
 
 
 def known_runs(
-    store: Store, workflow: str, limit: int = MAX_RUNS, workflows: int = MAX_WORKFLOWS
+    store: Store,
+    workflow: str,
+    limit: int = MAX_RUNS,
+    workflows: int = MAX_WORKFLOWS,
+    load_source: str | None = None,
 ) -> KnownRuns:
     """Return the ``limit`` newest finished runs of a workflow and of as many others as ``workflows``.
 
-    Each is held against the newest model of its workflow.
+    Each is held against the newest model of its workflow. Loads are those that ``load_source`` told.
     """
     others = [one.name for one in store.list_workflows() if one.name != workflow]
     dated: list[tuple[float, ModelledRun]] = []
@@ -47,6 +52,8 @@ def known_runs(
             continue
         for record in records:
             found = finished_run(record)
+            if found.load_source != load_source:
+                found = found._replace(load=None)
             reason = _unusable(model, found)
             if reason is None:
                 dated.append((found.at_s, modelled_run(model, found.run, found.nodes, found.tiers, found)))
@@ -62,18 +69,26 @@ def similar_runs(
     configuration: Mapping[str, Any],
     calibrated_runs: int = 0,
     settings: CaseSettings | None = None,
+    load: Load | None = None,
 ) -> Citation:
     """Return what finished runs like ``configuration`` say; it is plain JSON with ``nodes`` and ``tiers``.
 
-    ``calibrated_runs`` is how many runs of its own have corrected the prediction already.
+    ``calibrated_runs`` is how many runs of its own have corrected the prediction already, ``load`` how busy
+    the place is now.
     """
-    base = CaseBase(map(run_case, known_runs(store, model.workflow.name).runs), settings)
-    asked = modelled_run(model, "asked", configuration["nodes"], configuration["tiers"])
+    known = known_runs(store, model.workflow.name, load_source=None if load is None else load.source)
+    base = CaseBase(map(run_case, known.runs), settings)
+    now = None if load is None else load.value
+    asked = modelled_run(model, "asked", configuration["nodes"], configuration["tiers"], load=now)
     return cite(base, run_features(asked), asked.platform, calibrated_runs=calibrated_runs)
 
 
 def citing(
-    store: Store, model: Model, answer: Mapping[str, Any], calibrated_runs: int = 0
+    store: Store,
+    model: Model,
+    answer: Mapping[str, Any],
+    calibrated_runs: int = 0,
+    load: Load | None = None,
 ) -> dict[str, Any] | None:
     """Return what ``cases`` of an answer holds, plain JSON; ``None`` where nothing similar has run.
 
@@ -83,7 +98,7 @@ def citing(
     described = answer if "configuration" in answer else answer.get("nearest")
     if not described:
         return None
-    citation = similar_runs(store, model, described["configuration"], calibrated_runs)
+    citation = similar_runs(store, model, described["configuration"], calibrated_runs, load=load)
     if not citation.neighbourhood.found:
         return None
     cases = {**citation.to_json(), "makespan_s": None}

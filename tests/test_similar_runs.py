@@ -17,6 +17,7 @@ from qosflow_airflow.cli.exit_codes import OK
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.similar_runs import known_runs, similar_runs
 from qosflow_airflow.store.base import Store
+from qosflow_airflow.store.finished_runs import Load, Observation
 from qosflow_airflow.store.memory import MemoryStore
 from qosflow_airflow.store.payload import encode
 from tests.support.small_model import publish_model, small_catalog, small_workflow
@@ -87,6 +88,28 @@ def test_what_other_workflows_took_is_used_for_one_that_never_ran(store: Store) 
     assert citation.used
     assert 1.3 < citation.factor < 1.5
     assert 1.0 < asked(store, calibrated_runs=20).factor < 1.1
+
+
+def test_runs_on_hosts_as_busy_are_more_similar_where_the_load_is_known(store: Store) -> None:
+    identifiers = [finished(store, "two") for _ in range(3)]
+    for identifier, load in zip(identifiers, (0.1, 0.5, 0.9), strict=True):
+        told = {"start_s": 0.0, "end_s": 3.0, "load": load, "load_source": "host"}
+        counts = {"split": 3, "merge": 1}
+        store.add_observations(
+            Observation(identifier, stage, at, 1, "success", count=count, **told)
+            for stage, count in counts.items()
+            for at in range(count)
+        )
+    model = load_model(store, "two").model
+    asked_of = {"nodes": 1, "tiers": {"split": "ram", "merge": "ram"}}
+    busy, idle = (similar_runs(store, model, asked_of, load=Load(one, "host")) for one in (0.95, 0.05))
+    assert [one.case.run for one in busy.neighbourhood.found] == identifiers[::-1]
+    assert [one.case.run for one in idle.neighbourhood.found] == identifiers
+    # Nobody knows it, or another source does: then it is not compared, and that is said.
+    for unknown in (None, Load(0.95, "prometheus")):
+        citation = similar_runs(store, model, asked_of, load=unknown)
+        assert "load" in citation.neighbourhood.not_compared
+        assert len({one.similarity for one in citation.neighbourhood.found}) == 1
 
 
 def test_runs_that_no_model_knows_are_left_out_and_named(store: Store) -> None:

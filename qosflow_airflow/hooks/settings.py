@@ -126,6 +126,24 @@ def layers() -> Layers:
         raise _wrong("layers", text, str(error.cure)) from None
 
 
+def prometheus() -> tuple[str, str] | None:
+    """Return the address of a Prometheus server and the query that tells a host's load, if any is set.
+
+    Raises
+    ------
+    QoSFlowError
+        When the address is none of http or https, or one of the two is missing.
+    """
+    url, query = _option("prometheus_url").strip(), _option("prometheus_query").strip()
+    if not url:
+        return None
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise _wrong("prometheus_url", url, "Give an address as in http://prometheus:9090.")
+    if not query:
+        raise _wrong("prometheus_query", query, "Give the query that tells how busy $host is.")
+    return url, query
+
+
 def spool_folder() -> Path:
     """Return where tasks leave what they tell while the database is away: in the state folder, if any."""
     return Path(os.environ.get("QOSFLOW_HOME") or Path(AIRFLOW_HOME, "qosflow")) / "spool"

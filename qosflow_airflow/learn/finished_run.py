@@ -17,8 +17,8 @@ class FinishedRun(NamedTuple):
     ``stage_s`` is the wall clock of each stage whose tasks all succeeded by themselves at the first try; NaN
     where it cannot be. ``copies_s`` are the seconds of the copies before and after a stage. ``measured_s`` is
     from the first start to the last end. ``at_s`` is when the run was recommended, seconds since the epoch.
-    ``moved_bytes`` is what its tasks read and wrote, ``load`` how busy their
-    hosts were (0 to 1); ``None`` is not known.
+    ``moved_bytes`` is what its tasks read and wrote. ``load`` is how busy their hosts were, in the unit
+    ``load_source``. ``dag_versions`` and ``images`` tell which code they ran. ``None`` and empty: not known.
     ``left_out`` says why something of it, or all of it, does not teach.
     """
 
@@ -32,6 +32,9 @@ class FinishedRun(NamedTuple):
     left_out: tuple[str, ...] = ()
     moved_bytes: float | None = None
     load: float | None = None
+    load_source: str | None = None
+    dag_versions: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 def waiting_s(workflow: Workflow, run: FinishedRun) -> float | None:
@@ -53,9 +56,17 @@ def waiting_s(workflow: Workflow, run: FinishedRun) -> float | None:
 
 
 def modelled_run(
-    model: Model, run: str, nodes: int, tiers: Mapping[str, str], took: FinishedRun | None = None
+    model: Model,
+    run: str,
+    nodes: int,
+    tiers: Mapping[str, str],
+    took: FinishedRun | None = None,
+    load: float | None = None,
 ) -> ModelledRun:
-    """Return a run of ``tiers`` on ``nodes`` beside its model, with what it ``took``."""
+    """Return a run of ``tiers`` on ``nodes`` beside its model, with what it ``took``.
+
+    ``load`` is that of a run to come.
+    """
     workflow, catalog = model.workflow, model.catalog
     stage_s = {stage: seconds for stage, seconds in (took.stage_s if took else {}).items() if seconds > 0}
     return ModelledRun(
@@ -66,7 +77,7 @@ def modelled_run(
         layout=tuple(catalog.index[tiers[stage]] for stage in workflow.stage_names),
         observed_s=math.nan if took is None else _working_s(workflow, took),
         stage_s=stage_s,
-        load=None if took is None else took.load,
+        load=load if took is None else took.load,
     )
 
 

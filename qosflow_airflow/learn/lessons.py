@@ -174,8 +174,7 @@ def learn(
     waits = [wait for run in whole if (wait := waiting_s(model.workflow, run)) is not None]
     cause = ""
     if drift.since is not None:
-        told = ([seen[run.run] for run in whole], [run.moved_bytes for run in whole])
-        cause = likely_cause(*told, drift.since, drift.shift)
+        cause = likely_cause([seen[run.run] for run in whole], whole, drift.since, drift.shift)
     errors = RunErrors()
     if layers.intervals:
         errors = left_out_errors(_timed(model, whole), layers.calibration)

@@ -31,6 +31,7 @@ def observe(task_instance: Any, state: State, by_user: bool) -> Observation | No
     variables = _variables(task_instance)
     if variables is None:
         return None
+    from qosflow_airflow.hooks.load import measured_load
     from qosflow_airflow.store.finished_runs import Observation
 
     start_s, end_s = _epoch_s(task_instance.start_date), _epoch_s(task_instance.end_date)
@@ -39,6 +40,12 @@ def observe(task_instance: Any, state: State, by_user: bool) -> Observation | No
     if state == "success" and not by_user:
         record = _record(variables, start_s) or _container(getattr(task_instance, "task", None))
     ready_s = _number(variables.get("QOSFLOW_READY_S"))
+    node = variables.get("QOSFLOW_NODE")
+    image = _image(task_instance)
+    host = node or getattr(task_instance, "hostname", None) or socket.gethostname()
+    load = None
+    if not by_user and start_s is not None and end_s is not None:
+        load = measured_load(host, end_s - start_s, is_here=node is None and image is None)
     return Observation(
         recommendation_id=variables[RECOMMENDATION],
         stage=variables[STAGE],
@@ -56,13 +63,29 @@ def observe(task_instance: Any, state: State, by_user: bool) -> Observation | No
         read_bytes=_moved(record, "read"),
         write_bytes=_moved(record, "write"),
         tier=variables.get("QOSFLOW_TIER"),
-        host=variables.get("QOSFLOW_NODE")
-        or getattr(task_instance, "hostname", None)
-        or socket.gethostname(),
+        host=host,
         dag_id=task_instance.dag_id,
         run_id=task_instance.run_id,
         task_id=task_instance.task_id,
+        load=None if load is None else load.value,
+        load_source=None if load is None else load.source,
+        dag_version=_dag_version(task_instance),
+        image=image,
     )
+
+
+def _dag_version(task_instance: Any) -> str | None:
+    """Return the version of the Dag's bundle, or else of the Dag itself."""
+    # Asking a row of Airflow's database would load what is not there, in a session that is not ours.
+    held = vars(task_instance)
+    version = getattr(held.get("bundle_instance"), "version", None) or held.get("dag_version_id")
+    return None if version is None else str(version)
+
+
+def _image(task_instance: Any) -> str | None:
+    """Return the image of the container that did the work, where there was one."""
+    image = getattr(vars(task_instance).get("task"), "image", None)
+    return image if isinstance(image, str) and image else None
 
 
 def _variables(task_instance: Any) -> dict[str, str] | None:

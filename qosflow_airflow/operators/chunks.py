@@ -130,6 +130,7 @@ class ChunkPlanner:
     def _timings(self, store: Store, stages: Iterable[Stage]) -> dict[str, list[StageTiming]]:
         """Return what finished runs took per stage, oldest first."""
         found: dict[str, list[tuple[StageTiming, int | None]]] = {stage.name: [] for stage in stages}
+        units: dict[str, set[str | None]] = {stage: set() for stage in found}
         for run in reversed(store.runs(self.workflow.name, limit=RUNS)):
             told = [stage for stage in found if self._is_like(run, stage)]
             observations = store.observations(run.recommendation_id) if told and run.stages else ()
@@ -137,7 +138,9 @@ class ChunkPlanner:
                 timing = timing_of(run, stage, observations)
                 if timing is not None:
                     found[stage].append(timing)
-        return {stage: _scaled(timings) for stage, timings in found.items()}
+                    units[stage] |= {one.load_source for one in run.stages if one.stage == stage}
+        # Loads of several units cannot be compared: then none of them counts.
+        return {stage: _scaled(timings, len(units[stage]) == 1) for stage, timings in found.items()}
 
     def _is_like(self, run: RunRecord, stage: str) -> bool:
         """Return whether a run had the stage on the same tier, and as many nodes."""
@@ -167,7 +170,7 @@ def timing_of(
     waits = [_wait_s(one) for one in observations if one.stage == stage and one.teaches]
     startup_s = max(0.0, statistics.median(waits)) if waits else 0.0
     took_s = float(seen.end_s or 0.0) - float(seen.start_s or 0.0) + startup_s
-    return StageTiming(seen.count, took_s, startup_s=startup_s), seen.read_bytes
+    return StageTiming(seen.count, took_s, startup_s=startup_s, load=seen.load), seen.read_bytes
 
 
 def _wait_s(found: Observation) -> float:
@@ -177,10 +180,17 @@ def _wait_s(found: Observation) -> float:
     return (found.queue_s or 0.0) + starting_s
 
 
-def _scaled(timings: Sequence[tuple[StageTiming, int | None]]) -> list[StageTiming]:
-    """Return timings with the size of their data over the median one, where that is known of all."""
+def _scaled(timings: Sequence[tuple[StageTiming, int | None]], one_unit: bool) -> list[StageTiming]:
+    """Return timings with the size of their data over the median one, where that is known of all.
+
+    Loads are left out unless all are of ``one_unit``.
+    """
     sizes = [size for _, size in timings if size]
-    if len(sizes) < len(timings) or not sizes:
-        return [timing for timing, _ in timings]
-    usual = statistics.median(sizes)
-    return [timing._replace(data_scale=(size or usual) / usual) for timing, size in timings]
+    usual = statistics.median(sizes) if sizes and len(sizes) == len(timings) else None
+    return [
+        timing._replace(
+            data_scale=1.0 if usual is None else (size or usual) / usual,
+            load=timing.load if one_unit else None,
+        )
+        for timing, size in timings
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -251,6 +252,7 @@ class QoSRecommendOperator(BaseOperator):
     ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
         # Imported here: the model's libraries would slow down every parse of every Dag file.
         from qosflow_airflow.answers import answer_request
+        from qosflow_airflow.hooks.load import measured_load
 
         ti = context["ti"]
         request = self._request()
@@ -266,6 +268,7 @@ class QoSRecommendOperator(BaseOperator):
             try_number=ti.try_number,
             chunks=partial(self._chunks, store, request),
             layers=settings.layers(),
+            load=measured_load(socket.gethostname(), is_here=True),
         )
 
     def _request(self) -> QoSRequest:

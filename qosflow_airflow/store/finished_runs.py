@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 from qosflow_airflow.exceptions import StoreError
 from qosflow_airflow.store.payload import checked_text
@@ -20,6 +20,13 @@ MAX_OBSERVATIONS = 1000
 _MAX_NAME_CHARS = 1000
 _INTEGERS = {"map_index": -1, "try_number": 0, "tasks": 1, "count": 1}
 """Whole numbers, each with the least that it may be."""
+
+
+class Load(NamedTuple):
+    """How busy a place is, 1 being fully busy, and who says so: what two of them say is not compared."""
+
+    value: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,10 @@ class Observation:
     dag_id: str | None = None
     run_id: str | None = None
     task_id: str | None = None
+    load: float | None = None
+    load_source: str | None = None
+    dag_version: str | None = None
+    image: str | None = None
 
     @property
     def teaches(self) -> bool:
@@ -87,6 +98,9 @@ class StageRun:
 
     All tries together went from ``first_s`` to ``last_s``. From ``ready_s`` on its first task only waited for
     Airflow; no first try waited longer than ``queue_s``.
+
+    ``load`` is the mean over tasks, where all that know it have it in the unit ``load_source``.
+    ``dag_versions`` and ``images`` are those of its tasks, in alphabetical order.
     """
 
     stage: str
@@ -102,6 +116,10 @@ class StageRun:
     last_s: float | None = None
     ready_s: float | None = None
     queue_s: float | None = None
+    load: float | None = None
+    load_source: str | None = None
+    dag_versions: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,10 +167,11 @@ def checked_observation(found: object) -> Observation:
     for name in ("read_bytes", "write_bytes"):
         if getattr(found, name) is not None:
             _check_whole(name, getattr(found, name), 0, 2**63)
-    for name in ("start_s", "end_s", "work_start_s", "work_end_s", "queue_s"):
-        _check_seconds(name, getattr(found, name))
+    for name in ("start_s", "end_s", "work_start_s", "work_end_s", "queue_s", "load"):
+        _check_number(name, getattr(found, name))
+    _check_unit(found.load, found.load_source)
     checked_text(found.stage, "the stage of an observation")
-    for name in ("tier", "host", "dag_id", "run_id", "task_id"):
+    for name in ("tier", "host", "dag_id", "run_id", "task_id", "load_source", "dag_version", "image"):
         if getattr(found, name) is not None:
             checked_text(getattr(found, name), name, _MAX_NAME_CHARS)
     return found
@@ -183,6 +202,11 @@ def _stage_run(stage: str, found: list[Observation]) -> StageRun:
         moved = [getattr(one, name) for one in taught if getattr(one, name) is not None]
         return sum(moved) if moved else None
 
+    def texts(name: str) -> tuple[str, ...]:
+        return tuple(sorted({getattr(one, name) for one in taught} - {None}))
+
+    loads = [one.load for one in taught if one.load is not None]
+    units = texts("load_source")
     return StageRun(
         stage,
         count=max(one.count for one in found),
@@ -197,7 +221,16 @@ def _stage_run(stage: str, found: list[Observation]) -> StageRun:
         last_s=max((end for _, end in all_spans), default=None),
         ready_s=min((ready for ready, _ in waits), default=None),
         queue_s=max((queue for _, queue in waits), default=None),
+        load=math.fsum(loads) / len(loads) if len(units) == 1 else None,
+        load_source=units[0] if len(units) == 1 else None,
+        dag_versions=texts("dag_version"),
+        images=texts("image"),
     )
+
+
+def _check_unit(load: object, source: object) -> None:
+    if (load is None) != (source is None):
+        raise StoreError(f"load is {load!r}, and load_source {source!r}.", cure="Give both, or none.")
 
 
 def _check_whole(name: str, value: object, least: int, beyond: int = 2**31) -> None:
@@ -205,6 +238,6 @@ def _check_whole(name: str, value: object, least: int, beyond: int = 2**31) -> N
         raise StoreError(f"{name} is {value!r}.", cure=f"Give a whole number from {least} on.")
 
 
-def _check_seconds(name: str, value: object) -> None:
+def _check_number(name: str, value: object) -> None:
     if value is not None and (type(value) not in (int, float) or not math.isfinite(float(str(value)))):
-        raise StoreError(f"{name} is {value!r}.", cure="Give finite seconds, or None.")
+        raise StoreError(f"{name} is {value!r}.", cure="Give a finite number, or None.")

@@ -432,8 +432,14 @@ def _run(found: Row) -> RunRecord:
         name: None if found[name] is None else json.loads(found[name])
         for name in ("configuration", "outcome")
     }
-    stages = tuple(StageRun(**one) for one in json.loads(found["stages"]))
+    stages = tuple(map(_stage_run, json.loads(found["stages"])))
     return RunRecord(**(found | values | {"stages": stages}))
+
+
+def _stage_run(found: Row) -> StageRun:
+    # Sorted here: databases have alphabets of their own.
+    texts = {name: tuple(sorted(found[name])) for name in ("dag_versions", "images")}
+    return StageRun(**(found | texts))
 
 
 def _decoded(found: Row, *columns: str) -> Row:

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from qosflow_airflow.answers import replay
 from qosflow_airflow.exceptions import RequestError
-from qosflow_airflow.learn.amdahl import AmdahlLaw
+from qosflow_airflow.learn.amdahl import AmdahlLaw, StageTiming
 from qosflow_airflow.operators.boundary import _workflow
 from qosflow_airflow.operators.chunks import parse_limits
 from qosflow_airflow.operators.recommend import QoSRecommendOperator
@@ -104,6 +104,25 @@ def test_runs_tell_how_many_tasks_are_best(
     assert "split in 8 tasks instead of 3: least published" in capsys.readouterr().out
     assert store.recommendation(summary["recommendation_id"]).answer["chunks"] == summary["chunks"]
     json.dumps(summary, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("sources", "loads"), [(["host"], [0.0, 0.25]), (["host", "prometheus"], [None, None])]
+)
+def test_loads_reach_the_fit_where_all_are_of_one_source(
+    ti: FakeTaskInstance,
+    store: KeptStore,
+    published: ModelVersion,
+    monkeypatch: pytest.MonkeyPatch,
+    sources: list[str],
+    loads: list[float | None],
+) -> None:
+    for at in range(2):
+        finish(store, recommend(ti), load=at / 4, load_source=sources[at % len(sources)])
+    fitted: list[StageTiming] = []
+    monkeypatch.setattr("qosflow_airflow.learn.parallelism_fit.fit_parallelism", fitted.extend)
+    recommend(ti, max_chunks={"split": 8})
+    assert [timing.load for timing in fitted] == loads
 
 
 def test_runs_elsewhere_or_that_did_not_go_well_do_not_teach(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -141,6 +142,7 @@ def test_a_finished_task_becomes_an_observation(run: str, connected: PostgresSto
     (records / "task-split-00012.json").write_text("{broken")
     env = variables(run, 2, QOSFLOW_RECORDS=str(records), QOSFLOW_READY_S=f"{start_s - 1.5:.3f}")
     succeeded(instance(bash(env), map_index=2, hostname="node-7"))
+    kept = connected.observations(run)[0]
     assert connected.observations(run) == (
         Observation(
             run,
@@ -157,12 +159,31 @@ def test_a_finished_task_becomes_an_observation(run: str, connected: PostgresSto
             read_bytes=11,
             write_bytes=7,
             tier="ram",
-            host=connected.observations(run)[0].host,
+            host=kept.host,
             dag_id="dag",
             run_id="run",
             task_id="run",
+            load=kept.load,
+            load_source="host",
         ),
     )
+    assert kept.load is not None
+    assert kept.load >= 0
+
+
+def test_the_version_of_the_dag_and_the_image_are_kept(run: str, connected: PostgresStore) -> None:
+    task = bash(variables(run))
+    version = uuid4()
+    succeeded(instance(task, dag_version_id=version))
+    succeeded(instance(task, 1, dag_version_id=version, bundle_instance=SimpleNamespace(version="3f2a")))
+    pod = bash(variables(run))
+    pod.image = "registry/app:1.2"  # as KubernetesPodOperator and DockerOperator have it
+    succeeded(instance(pod, 2))
+    found = connected.observations(run)
+    assert [one.dag_version for one in found] == [str(version), "3f2a", None]
+    assert [one.image for one in found] == [None, None, "registry/app:1.2"]
+    # What ran in a container did not run here: this host's load says nothing of it.
+    assert [one.load_source for one in found] == ["host", "host", None]
 
 
 def test_a_record_of_an_earlier_try_is_not_this_one_s(

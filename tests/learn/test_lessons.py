@@ -153,6 +153,39 @@ def test_what_a_drift_comes_from_is_said_as_far_as_runs_tell(
     assert Lesson.from_json(lesson.to_json()).to_json() == lesson.to_json()
 
 
+ONE, TWO = {"images": ("app:1",)}, {"images": ("app:2",)}
+DAG, NEXT_DAG = {"dag_versions": ("a",)}, {"dag_versions": ("b",)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved", "cause"),
+    [
+        (ONE, TWO, 1e9, "the code has changed: image app:2, which was app:1"),
+        (ONE, ONE, 1e9, "from the same image: the platform has changed as a whole"),
+        (ONE, ONE, None, "from the same image: the data have changed, or the platform"),
+        (DAG, NEXT_DAG, None, "the code has changed: version of the Dag b, which was a"),
+        (DAG, DAG, 1e9, "a program beside the Dag has changed, or the platform as a whole"),
+        ({"dag_versions": ("a", "b")}, {}, 1e9, "the code has changed, or the platform as a whole"),
+        ({}, TWO, None, ""),
+    ],
+)
+def test_another_code_is_told_from_another_platform(
+    before: dict[str, Any], after: dict[str, Any], moved: float | None, cause: str
+) -> None:
+    runs = [on_two_tiers(at, 1.0, 1.0, moved)._replace(**before) for at in range(12)]
+    runs += [on_two_tiers(at, 2.0, 2.0, moved)._replace(**after) for at in range(12, 18)]
+    found = learn(MODEL, runs).cause
+    assert cause in found
+    assert bool(cause) == bool(found)
+
+
+def test_a_code_that_changed_at_another_time_is_not_the_cause() -> None:
+    runs = [on_two_tiers(at, 1.0, 1.0, 1e9)._replace(images=(f"app:{at // 6}",)) for at in range(12)]
+    runs += [on_two_tiers(at, 2.0, 2.0, 1e9)._replace(images=("app:1",)) for at in range(12, 18)]
+    assert "image" not in learn(MODEL, runs).cause
+    assert "the code has changed, or the platform as a whole" in learn(MODEL, runs).cause
+
+
 def test_once_the_model_is_built_again_only_the_runs_since_the_drift_teach() -> None:
     rng = random.Random(3)
     runs = [run(at, (1.0 if at < 15 else 2.0) * math.exp(rng.gauss(0, 0.02))) for at in range(22)]

@@ -601,6 +601,10 @@ def test_an_observation_comes_back_as_it_was(store: Store, new_recommendation) -
         dag_id="dag",
         run_id="run",
         task_id="split.run",
+        load=0.75,
+        load_source="host",
+        dag_version="v7",
+        image="app:1",
     )
     bare = Observation(record.recommendation_id, "merge", -1, 2, "failed", "user")
     assert store.add_observations([whole, bare]) == 2
@@ -632,6 +636,9 @@ def test_an_event_that_comes_twice_is_kept_once(store: Store, new_recommendation
         {"read_bytes": -1},
         {"stage": ""},
         {"host": "a\x00b"},
+        {"load": 0.5},
+        {"load_source": "host"},
+        {"load": float("inf"), "load_source": "host"},
     ],
 )
 def test_an_observation_that_cannot_be_is_refused_with_all_beside_it(
@@ -647,6 +654,26 @@ def test_observations_come_in_portions(store: Store, new_recommendation) -> None
     identifier = new_recommendation(store).recommendation_id
     with pytest.raises(StoreError, match="portions"):
         store.add_observations([observed(identifier)] * (MAX_OBSERVATIONS + 1))
+
+
+def test_a_stage_has_the_load_of_its_tasks_and_the_codes_that_they_ran(
+    store: Store, new_recommendation
+) -> None:
+    identifier = new_recommendation(store).recommendation_id
+    host = {"load_source": "host"}
+    store.add_observations(
+        [
+            observed(identifier, "one", 0, load=0.25, image="b:1", **host),
+            observed(identifier, "one", 1, load=0.75, image="B:1", dag_version="v", **host),
+            observed(identifier, "one", 2),
+            observed(identifier, "one", 3, load=9.0, image="failed", state="failed", **host),
+            observed(identifier, "two", 0, load=0.5, **host),
+            observed(identifier, "two", 1, load=0.5, load_source="prometheus"),
+        ]
+    )
+    one, two = store.runs("genome")[0].stages
+    assert (one.load, one.load_source, one.dag_versions, one.images) == (0.5, "host", ("v",), ("B:1", "b:1"))
+    assert (two.load, two.load_source, two.dag_versions, two.images) == (None, None, (), ())
 
 
 def test_runs_are_those_that_something_is_known_of_newest_first(store: Store, new_recommendation) -> None:

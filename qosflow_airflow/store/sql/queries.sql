@@ -204,12 +204,14 @@ order by report_id desc limit %(limit)s;
 -- name: add_observation
 insert into qosflow.observations (
     recommendation_id, stage, map_index, try_number, source, state, tasks, count, start_s, end_s,
-    work_start_s, work_end_s, queue_s, read_bytes, write_bytes, tier, host, dag_id, run_id, task_id
+    work_start_s, work_end_s, queue_s, read_bytes, write_bytes, tier, host, dag_id, run_id, task_id,
+    load, load_source, dag_version, image
 )
 values (
     %(recommendation_id)s, %(stage)s, %(map_index)s, %(try_number)s, %(source)s, %(state)s, %(tasks)s,
     %(count)s, %(start_s)s, %(end_s)s, %(work_start_s)s, %(work_end_s)s, %(queue_s)s, %(read_bytes)s,
-    %(write_bytes)s, %(tier)s, %(host)s, %(dag_id)s, %(run_id)s, %(task_id)s
+    %(write_bytes)s, %(tier)s, %(host)s, %(dag_id)s, %(run_id)s, %(task_id)s, %(load)s, %(load_source)s,
+    %(dag_version)s, %(image)s
 )
 on conflict do nothing
 returning stage;
@@ -219,14 +221,15 @@ select recommendation_id from qosflow.recommendations where recommendation_id = 
 
 -- name: observations
 select recommendation_id::text, stage, map_index, try_number, source, state, tasks, count, start_s, end_s,
-    work_start_s, work_end_s, queue_s, read_bytes, write_bytes, tier, host, dag_id, run_id, task_id
+    work_start_s, work_end_s, queue_s, read_bytes, write_bytes, tier, host, dag_id, run_id, task_id,
+    load, load_source, dag_version, image
 from qosflow.observations where observations.recommendation_id = %(recommendation_id)s
 order by stage collate "C", map_index, try_number, source limit %(limit)s;
 
 -- name: task_observations
 select o.recommendation_id::text, o.stage, o.map_index, o.try_number, o.source, o.state, o.tasks, o.count,
     o.start_s, o.end_s, o.work_start_s, o.work_end_s, o.queue_s, o.read_bytes, o.write_bytes, o.tier, o.host,
-    o.dag_id, o.run_id, o.task_id
+    o.dag_id, o.run_id, o.task_id, o.load, o.load_source, o.dag_version, o.image
 from qosflow.recommendations r join qosflow.observations o on o.recommendation_id = r.recommendation_id
 where r.dag_id = %(dag_id)s and r.run_id = %(run_id)s
     and o.dag_id = r.dag_id and o.run_id = r.run_id and o.task_id = %(task_id)s
@@ -258,11 +261,19 @@ left join lateral (
                max(until_s) filter (where teaches and since_s is not null) as end_s,
                sum(read_bytes) filter (where teaches) as read_bytes,
                sum(write_bytes) filter (where teaches) as write_bytes,
+               case when count(distinct load_source) filter (where teaches and load is not null) = 1
+                    then avg(load) filter (where teaches) end as load,
+               case when count(distinct load_source) filter (where teaches and load is not null) = 1
+                    then min(load_source) filter (where teaches and load is not null) end as load_source,
+               coalesce(jsonb_agg(distinct dag_version) filter (where teaches and dag_version is not null), '[]')
+                   as dag_versions,
+               coalesce(jsonb_agg(distinct image) filter (where teaches and image is not null), '[]') as images,
                min(since_s) filter (where since_s <= until_s) as first_s,
                max(until_s) filter (where since_s <= until_s) as last_s,
                min(begun_s - waited_s) as ready_s, max(waited_s) filter (where begun_s is not null) as queue_s
         from (
-            select stage, tasks, b.count, read_bytes, write_bytes, start_s as begun_s,
+            select stage, tasks, b.count, read_bytes, write_bytes, load, load_source, dag_version, image,
+                   start_s as begun_s,
                    case when source = 'task' and try_number = 1 then queue_s end as waited_s,
                    state = 'success' and source = 'task' and try_number = 1 as teaches,
                    case when work_start_s is null or work_end_s is null then start_s else work_start_s end as since_s,

@@ -135,9 +135,14 @@ create table qosflow.observations (
     run_id text,
     task_id text,
     created_at timestamptz not null default clock_timestamp(),
+    load double precision,
+    load_source text,
+    dag_version text,
+    image text,
     primary key (recommendation_id, stage, map_index, try_number, source)
 );
 comment on table qosflow.observations is 'Finished tasks of recommended runs. Rows never change.';
+comment on column qosflow.observations.load is 'Of the unit that load_source says; 1 is fully busy.';
 comment on column qosflow.observations.source is 'user: somebody set the state. The same try may have both.';
 
 create function qosflow.refuse_change() returns trigger language plpgsql as $$
