@@ -43,7 +43,12 @@ def known(store: KeptStore, mounts: dict[str, str]) -> dict[str, str]:
     version = publish_model(store, small_workflow(), small_catalog(mounts))
     record = answer_request(store, "two", QoSRequest.parse({"deadline_s": 10}), dag_id="nightly")[0]
     store.add_outcome(record.recommendation_id, {"measured_s": 4.0, "met_deadline": True})
-    return {"name": "two", "model_id": version.model_id, "recommendation_id": record.recommendation_id}
+    return {
+        "name": "two",
+        "model_id": version.model_id,
+        "recommendation_id": record.recommendation_id,
+        "dag_id": "nightly",
+    }
 
 
 @pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
