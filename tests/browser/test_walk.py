@@ -12,6 +12,7 @@ from tests.browser.conftest import DAG, WORKFLOW, Installation, Visit, keep_pict
 pytestmark = [pytest.mark.system, pytest.mark.airflow]
 
 PHONE = {"width": 390, "height": 844}
+LAPTOP = {"width": 1440, "height": 900}
 
 
 def frame_of(page: Page) -> FrameLocator:
@@ -86,14 +87,50 @@ def test_a_phone_shows_the_pages_without_scrolling_sideways(visit: Visit, instal
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], name
 
 
-def test_the_dark_is_dark(visit: Visit) -> None:
-    page = visit(color_scheme="dark")
+def test_tabs_of_a_dag_a_run_and_a_task_instance_show_what_was_recommended(
+    visit: Visit, installation: Installation
+) -> None:
+    page = visit(viewport=LAPTOP)
+    run = f"/dags/{DAG}/runs/{installation.finished()}"
+    for name, path, shown in (
+        ("dag", f"/dags/{DAG}", "Deadlines: "),
+        ("run", run, "estimated makespan"),
+        ("task", f"{run}/tasks/recommend", "made the recommendation"),
+    ):
+        page.goto(path)
+        page.locator("a[href*='/plugin/qosflow-']").click()
+        expect(frame_of(page).locator("body")).to_contain_text(shown)
+        keep_picture(page, f"tab-{name}")
+
+
+def darkness(place: Page | FrameLocator) -> float:
+    """From 0, white, to 1, black."""
+    colour = place.locator("html").evaluate("one => getComputedStyle(one).backgroundColor")
+    return 1 - sum(map(int, re.findall(r"\d+", colour)[:3])) / (3 * 255)
+
+
+def test_the_pages_are_dark_where_airflow_is(visit: Visit) -> None:
+    page = visit()
+    page.goto("/plugin/qosflow")
+    expect(frame_of(page).get_by_role("heading", name="Workflows")).to_be_visible()
+    assert darkness(frame_of(page)) < 0.1
+    page.get_by_role("button", name="User").click()
+    page.get_by_role("menuitem", name="Appearance").click()
+    page.get_by_role("menuitemradio", name="Dark").click()
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+    assert darkness(frame_of(page)) > 0.8
+    keep_picture(page, "workflows-dark-in-airflow")
     open_model(page)
+    assert darkness(page) > 0.8
     keep_picture(page, "model-dark")
-    red, green, blue = map(
-        int, re.findall(r"\d+", page.locator("html").evaluate("one => getComputedStyle(one).backgroundColor"))
-    )
-    assert max(red, green, blue) < 60
+
+
+def test_without_a_choice_the_pages_are_as_the_system(visit: Visit) -> None:
+    page = visit(color_scheme="dark")
+    page.goto("/qosflow/")
+    page.evaluate("localStorage.removeItem('theme')")
+    page.reload()
+    assert darkness(page) > 0.8
 
 
 def test_the_form_is_filled_and_sent_with_the_keyboard(visit: Visit) -> None:
