@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import FrameLocator, Page, expect
@@ -12,7 +13,6 @@ from tests.browser.conftest import DAG, WORKFLOW, Installation, Visit, keep_pict
 pytestmark = [pytest.mark.system, pytest.mark.airflow]
 
 PHONE = {"width": 390, "height": 844}
-LAPTOP = {"width": 1440, "height": 900}
 
 
 def frame_of(page: Page) -> FrameLocator:
@@ -87,20 +87,48 @@ def test_a_phone_shows_the_pages_without_scrolling_sideways(visit: Visit, instal
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], name
 
 
-def test_tabs_of_a_dag_a_run_and_a_task_instance_show_what_was_recommended(
-    visit: Visit, installation: Installation
-) -> None:
-    page = visit(viewport=LAPTOP)
-    run = f"/dags/{DAG}/runs/{installation.finished()}"
-    for name, path, shown in (
-        ("dag", f"/dags/{DAG}", "Deadlines: "),
-        ("run", run, "estimated makespan"),
-        ("task", f"{run}/tasks/recommend", "made the recommendation"),
-    ):
-        page.goto(path)
-        page.locator("a[href*='/plugin/qosflow-']").click()
-        expect(frame_of(page).locator("body")).to_contain_text(shown)
-        keep_picture(page, f"tab-{name}")
+def open_tab(page: Page, address: str) -> FrameLocator:
+    """Go to a page of Airflow and click its tab."""
+    page.goto(address)
+    page.locator("a[href*='/plugin/qosflow-']").click()
+    return frame_of(page)
+
+
+def test_the_tab_of_a_dag_lists_its_recommendations(visit: Visit, installation: Installation) -> None:
+    page = visit()
+    run_id = installation.finished()
+    ours = open_tab(page, f"/dags/{DAG}")
+    expect(ours.get_by_role("heading", level=1)).to_contain_text(DAG)
+    expect(ours.get_by_role("link", name=run_id)).to_be_visible()
+    expect(ours.locator("body")).to_contain_text("Deadlines: 1 met")
+    keep_picture(page, "tab-dag")
+    ours.get_by_role("link", name=run_id).click()
+    expect(ours.locator("svg.gantt")).to_be_visible()
+
+
+def test_the_tab_of_a_run_shows_what_happened(visit: Visit, installation: Installation) -> None:
+    page = visit(viewport={"width": 1280, "height": 2400})
+    ours = open_tab(page, f"/dags/{DAG}/runs/{quote(installation.finished(), safe='')}")
+    expect(ours.get_by_role("heading", name="What happened")).to_be_visible()
+    expect(ours.locator("svg.gantt rect.observed.work")).to_have_count(5)
+    expect(ours.locator("svg.gantt rect.planned.work")).to_have_count(5)
+    keep_picture(page, "tab-run")
+    ours.get_by_role("link", name="What if something else were asked?").click()
+    expect(ours.get_by_label("Deadline, s")).to_have_value("60")
+
+
+def test_the_tab_of_a_task_instance_shows_its_stage(visit: Visit, installation: Installation) -> None:
+    page = visit()
+    run = f"/dags/{DAG}/runs/{quote(installation.finished(), safe='')}"
+    ours = open_tab(page, f"{run}/tasks/individuals.run/mapped/0")
+    expect(ours.locator("body")).to_contain_text(f"Stage individuals of {WORKFLOW}")
+    expect(ours.get_by_role("heading", level=1)).to_contain_text("individuals.run [0]")
+    expect(ours.get_by_role("cell", name="success")).to_have_count(1)
+    keep_picture(page, "tab-task-instance")
+    ours = open_tab(page, f"{run}/tasks/recommend")
+    expect(ours.locator("body")).to_contain_text("This task made the recommendation.")
+    ours = open_tab(page, f"{run}/tasks/clean")
+    expect(ours.locator("body")).to_contain_text("no part of a recommended run")
 
 
 def darkness(place: Page | FrameLocator) -> float:
@@ -109,17 +137,20 @@ def darkness(place: Page | FrameLocator) -> float:
     return 1 - sum(map(int, re.findall(r"\d+", colour)[:3])) / (3 * 255)
 
 
-def test_the_pages_are_dark_where_airflow_is(visit: Visit) -> None:
-    page = visit()
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_the_pages_are_as_dark_as_airflow_whatever_the_system_is(visit: Visit, system: str) -> None:
+    page = visit(color_scheme=system)
     page.goto("/plugin/qosflow")
-    expect(frame_of(page).get_by_role("heading", name="Workflows")).to_be_visible()
-    assert darkness(frame_of(page)) < 0.1
-    page.get_by_role("button", name="User").click()
-    page.get_by_role("menuitem", name="Appearance").click()
-    page.get_by_role("menuitemradio", name="Dark").click()
-    expect(page.locator("html")).to_have_class(re.compile("dark"))
-    assert darkness(frame_of(page)) > 0.8
-    keep_picture(page, "workflows-dark-in-airflow")
+    ours = frame_of(page)
+    expect(ours.get_by_role("heading", name="Workflows")).to_be_visible()
+    for theme in ("light", "dark"):
+        page.get_by_role("button", name="User").click()
+        page.get_by_role("menuitem", name="Appearance").click()
+        page.get_by_role("menuitemradio", name=theme.title()).click()
+        page.keyboard.press("Escape")
+        expect(ours.locator(f"html[data-theme={theme}]")).to_be_attached()
+        assert (darkness(ours) > 0.8) == (theme == "dark")
+        keep_picture(page, f"workflows-{theme}-in-airflow")
     open_model(page)
     assert darkness(page) > 0.8
     keep_picture(page, "model-dark")
