@@ -6,7 +6,8 @@ Each function gives one figure: ``figure`` names its kind, ``title`` says in a l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def region_costs(model: Model, costs: SpaceCosts) -> dict[str, Any]:
     return {
         "figure": "costs",
         "title": f"{model.workflow.name} on {_nodes(costs.nodes)}: what the makespan of a region consists of",
-        "description": f"The largest part, from the fastest region to the slowest: {', '.join(largest)}.",
+        "description": f"The largest part, from the fastest region to the slowest: {_in_turn(largest)}.",
         "nodes": costs.nodes,
         "regions": [one.id for one in regions.regions],
         "sizes": sizes.tolist(),
@@ -89,6 +90,15 @@ def region_costs(model: Model, costs: SpaceCosts) -> dict[str, Any]:
         "split_s": {name: split[:, part].tolist() for part, name in enumerate(SPLIT)},
         "largest": largest,
     }
+
+
+def _in_turn(parts: Sequence[str]) -> str:
+    """Return parts in words, each that follows itself once.
+
+    >>> _in_turn(["compute", "compute", "shared_io"])
+    'compute, shared I/O'
+    """
+    return ", ".join(part.replace("_io", " I/O") for part, _ in groupby(parts))
 
 
 def totals(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2.extensions import parse_dsn
 
+from qosflow_airflow.core import figure_data
 from qosflow_airflow.hooks import libpq
 from qosflow_airflow.operators import answer_table, outcome
 from qosflow_airflow.web import insights
@@ -34,7 +35,7 @@ def test_any_value_survives_libpq_s_form(value: str) -> None:
     }
 
 
-@pytest.mark.parametrize("module", [libpq, answer_table, outcome, insights])
+@pytest.mark.parametrize("module", [figure_data, libpq, answer_table, outcome, insights])
 def test_examples_in_docstrings_hold(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted > 0
