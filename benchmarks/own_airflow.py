@@ -104,7 +104,11 @@ def own_airflow() -> Iterator[OwnAirflow]:
     # Not a private folder: root's database server runs under another account.
     folder = Path(tempfile.mkdtemp(prefix="qosflow-benchmark-"))
     folder.chmod(0o755)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    # Python keeps what it compiles, as on any machine where nobody forbids it: else each task compiles all
+    # that it imports.
+    sys.dont_write_bytecode = False
+    left_out = ("AIRFLOW", "PYTHONDONTWRITEBYTECODE")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     environ["QOSFLOW_HOME"] = str(folder / "state")
     state: StateFolder = open_state(environ)
     server = next(one for one in managed_services(state) if one.name == "api-server")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
@@ -16,11 +16,13 @@ from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
 from qosflow_airflow.core.replan import model_of_the_rest
 from qosflow_airflow.learn.layers import Layers
 from qosflow_airflow.learn.lessons import Lesson, recommend_with
-from qosflow_airflow.learn.stage_chunks import StageChunks
 from qosflow_airflow.learned import lesson_for
 from qosflow_airflow.similar_runs import citing, with_cases
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
 from qosflow_airflow.store.finished_runs import Load
+
+if TYPE_CHECKING:
+    from qosflow_airflow.learn.stage_chunks import StageChunks
 
 
 class LoadedModel(NamedTuple):
@@ -30,7 +32,7 @@ class LoadedModel(NamedTuple):
     model: Model
 
 
-Chunks = Callable[[Model, Recommendation | Infeasible], Mapping[str, StageChunks]]
+Chunks = Callable[[Model, Recommendation | Infeasible], Mapping[str, "StageChunks"]]
 """From a model and its answer to the number of tasks of stages."""
 
 
@@ -165,6 +167,8 @@ def _chunked_again(record: RecommendationRecord, answer: Mapping[str, Any]) -> M
     """Return an answer with the numbers of tasks chosen again from what they were chosen from."""
     if "chunks" not in record.answer:
         return answer
+    from qosflow_airflow.learn.stage_chunks import StageChunks
+
     kept = record.answer["chunks"].items()
     return {**answer, "chunks": {stage: StageChunks.from_json(one).again().to_json() for stage, one in kept}}
 

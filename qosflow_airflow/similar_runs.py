@@ -6,17 +6,18 @@ Nothing here needs more than numpy. A platform is known by the names of its tier
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qosflow_airflow.core.model import Model
-from qosflow_airflow.learn.case_correction import Citation, cite
-from qosflow_airflow.learn.case_features import run_features
-from qosflow_airflow.learn.cases import CaseBase, CaseSettings, run_case
 from qosflow_airflow.learn.finished_run import FinishedRun, modelled_run
 from qosflow_airflow.learn.modelled_run import ModelledRun
 from qosflow_airflow.learned import finished_run, newest_model_of
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.finished_runs import Load
+
+if TYPE_CHECKING:
+    from qosflow_airflow.learn.case_correction import Citation
+    from qosflow_airflow.learn.cases import CaseSettings
 
 MAX_WORKFLOWS = 10
 """So many workflows are looked at for an answer, by name, besides the one that is asked for."""
@@ -76,7 +77,24 @@ def similar_runs(
     ``calibrated_runs`` is how many runs of its own have corrected the prediction already, ``load`` how busy
     the place is now.
     """
-    known = known_runs(store, model.workflow.name, load_source=None if load is None else load.source)
+    source = None if load is None else load.source
+    known = known_runs(store, model.workflow.name, load_source=source)
+    return _similar(known, model, configuration, calibrated_runs, settings, load)
+
+
+def _similar(
+    known: KnownRuns,
+    model: Model,
+    configuration: Mapping[str, Any],
+    calibrated_runs: int,
+    settings: CaseSettings | None = None,
+    load: Load | None = None,
+) -> Citation:
+    # Imported here: where nothing has run, an answer does without.
+    from qosflow_airflow.learn.case_correction import cite
+    from qosflow_airflow.learn.case_features import run_features
+    from qosflow_airflow.learn.cases import CaseBase, run_case
+
     base = CaseBase(map(run_case, known.runs), settings)
     now = None if load is None else load.value
     asked = modelled_run(model, "asked", configuration["nodes"], configuration["tiers"], load=now)
@@ -98,7 +116,10 @@ def citing(
     described = answer if "configuration" in answer else answer.get("nearest")
     if not described:
         return None
-    citation = similar_runs(store, model, described["configuration"], calibrated_runs, load=load)
+    known = known_runs(store, model.workflow.name, load_source=None if load is None else load.source)
+    if not known.runs:
+        return None
+    citation = _similar(known, model, described["configuration"], calibrated_runs, load=load)
     if not citation.neighbourhood.found:
         return None
     cases = {**citation.to_json(), "makespan_s": None}

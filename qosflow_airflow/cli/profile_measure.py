@@ -53,9 +53,10 @@ def _measure(options: argparse.Namespace) -> int:
     Each tier is measured in a folder of its own below PATH, which is removed at the end, also when the
     measurement is interrupted. A share of the free space is never taken. Progress goes to standard error.
     """
-    from qosflow_airflow.measure import measure_tiers, write_profile
+    from qosflow_airflow.measure.profile_csv import write_profile
     from qosflow_airflow.measure.request import check_output, parse_budget, parse_jobs, parse_tiers
     from qosflow_airflow.measure.signals import Stopped, stopped_by_signals
+    from qosflow_airflow.measure.tiers import measure_tiers
 
     tiers = parse_tiers(options.tier)
     budget_s = parse_budget(options.budget_s)

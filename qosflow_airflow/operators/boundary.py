@@ -14,7 +14,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from qosflow_airflow.answers import LoadedModel
-    from qosflow_airflow.core.model import Model
     from qosflow_airflow.core.placement import Placement
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
     from qosflow_airflow.core.space import Configuration
@@ -54,37 +52,6 @@ BEGUN = "begun"
 Plan = Mapping[str, Any]
 
 log = logging.getLogger(__name__)
-
-
-def first_plan(
-    model: Model, configuration: Configuration, recommendation_id: str, probe_timeout_s: float
-) -> dict[str, Any]:
-    """Return what a boundary needs to know of a run, as plain JSON; ``fallback`` is ``None``."""
-    times, catalog = model.scale(configuration.nodes).times, model.catalog
-    written = () if times.output_bytes is None else times.output_bytes
-    return {
-        "run": recommendation_id,
-        "number": 0,
-        "recommendation_id": recommendation_id,
-        "home": catalog.home,
-        "mounts": {tier.name: tier.mount for tier in catalog.tiers if tier.mount},
-        "output_bytes": {
-            stage: float(size) for stage, size in zip(times.stages, written, strict=False) if size >= 0
-        },
-        "probe_timeout_s": probe_timeout_s,
-        "failed": {},
-        "fallback": None,
-    }
-
-
-def fallback_folders(plan: Plan) -> list[str]:
-    """Return all folders that a run may leave on any tier, however often it is planned again."""
-    return [
-        str(Path(mount, plan["run"], part))
-        for tier, mount in plan["mounts"].items()
-        for part in ("staged", "output")
-        if (tier, part) != (plan["home"], "output")
-    ]
 
 
 class BeginsStage:

@@ -37,9 +37,10 @@ def measure_node_class(params: Mapping[str, Any], name: str) -> dict[str, Any]:
     AirflowException
         When the task is told to end; the tiers are as before then.
     """
-    from qosflow_airflow.measure import measure_tiers, write_profile
+    from qosflow_airflow.measure.profile_csv import write_profile
     from qosflow_airflow.measure.request import check_output, parse_budget
     from qosflow_airflow.measure.signals import Stopped, stopped_by_signals
+    from qosflow_airflow.measure.tiers import measure_tiers
 
     with task_errors():
         tiers = _tiers(str(params["tiers"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import fields
@@ -15,37 +14,30 @@ from airflow.sdk import BaseOperator
 
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.hooks import settings
-from qosflow_airflow.operators.answer_table import answer_text
-from qosflow_airflow.operators.boundary import fallback_folders, first_plan
+from qosflow_airflow.operators.answered_run import AnsweredRun, any_configuration
 from qosflow_airflow.operators.chunks import OBJECTIVES, ChunkPlanner, parse_limits
 from qosflow_airflow.operators.link import QoSRecommendationLink
 from qosflow_airflow.operators.run_rows import (
     CATALOG,
-    PLAN,
-    PROMISE,
     RETURN_VALUE,
     ROWS,
     Part,
+    fallback_folders,
     records_folder,
     temporary_folders,
     xcom_key,
-    xcom_rows,
 )
 from qosflow_airflow.operators.session import task_store, without_collection
-from qosflow_airflow.operators.slack import promise
 from qosflow_airflow.operators.stage import QoSStageOperator
-from qosflow_airflow.operators.summary import Status, described, summarise
+from qosflow_airflow.operators.summary import Status, summarise
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from qosflow_airflow.answers import LoadedModel
     from qosflow_airflow.core.model import Model
-    from qosflow_airflow.core.placement import Placement
     from qosflow_airflow.core.qos import QoSRequest
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
-    from qosflow_airflow.core.space import Configuration
-    from qosflow_airflow.core.workflow import Workflow
     from qosflow_airflow.learn.stage_chunks import StageChunks
     from qosflow_airflow.store.base import RecommendationRecord, Store
 
@@ -226,12 +218,14 @@ class QoSRecommendOperator(BaseOperator):
             try:
                 if summary["status"] in ("infeasible", "skipped"):
                     _stop(summary)
-                chunks = record.answer.get("chunks", {})
-                workflow = loaded.model.workflow.with_tasks(_numbers(chunks))
-                placement = self._place(record, answer, loaded, workflow)
-                self._log(summary, record, loaded, chunks)
-                plan = self._plan(answer, loaded, record, chunks)
-                self._push(ti, placement, loaded, record, plan, workflow)
+                run = AnsweredRun(record, answer, loaded)
+                run.say(self.log, summary)
+                placement = run.place(self._initial_data, self._max_rows)
+                plan = run.plan(self.probe_timeout_s, self._when_planned_again())
+                rows = run.rows(placement, plan, first_only=self.rows == "stage")
+                ti.xcom_push(key=ROWS, value=rows)
+                if any(tier.volume is not None for tier in loaded.model.catalog.tiers):
+                    ti.xcom_push(key=CATALOG, value=loaded.model.catalog.to_json())
             except Exception:
                 # A task that fails returns nothing, and yet has its link and its page.
                 ti.xcom_push(key=RETURN_VALUE, value=summary)
@@ -244,7 +238,7 @@ class QoSRecommendOperator(BaseOperator):
             if self.fallback
             else temporary_folders(placement, loaded.model.catalog.home),
             "fallback": self.fallback,
-            **({"chunks": chunks} if chunks else {}),
+            **({"chunks": run.chunks} if run.chunks else {}),
         }
 
     def _answer(
@@ -308,11 +302,11 @@ class QoSRecommendOperator(BaseOperator):
         self, store: Store, request: QoSRequest, model: Model, answer: Recommendation | Infeasible
     ) -> dict[str, StageChunks]:
         """Return in how many tasks each stage is done that may be divided otherwise."""
-        limits, configuration = parse_limits(self.max_chunks), _any_configuration(answer)
+        limits, configuration = parse_limits(self.max_chunks), any_configuration(answer)
         if configuration is None:
             return {}
-        if self.rows == "task":
-            limits = {stage: min(most, settings.max_map_length()) for stage, most in limits.items()}
+        if (max_rows := self._max_rows) is not None:
+            limits = {stage: min(most, max_rows) for stage, most in limits.items()}
         asked = None if self.chunk_objective in (None, "", "None") else str(self.chunk_objective)
         planner = ChunkPlanner(
             model.workflow,
@@ -324,107 +318,24 @@ class QoSRecommendOperator(BaseOperator):
         )
         return planner.plan(store)
 
-    def _place(
-        self,
-        record: RecommendationRecord,
-        answer: Recommendation | Infeasible,
-        loaded: LoadedModel,
-        workflow: Workflow,
-    ) -> Placement:
-        from qosflow_airflow.core.placement import place
+    @property
+    def _initial_data(self) -> str | None:
+        return None if self.initial_data is None else str(self.initial_data)
 
-        return place(
-            workflow,
-            loaded.model.catalog,
-            _configuration(answer),
-            recommendation_id=record.recommendation_id,
-            initial_data=None if self.initial_data is None else str(self.initial_data),
-            max_rows=settings.max_map_length() if self.rows == "task" else None,
-        )
+    @property
+    def _max_rows(self) -> int | None:
+        return settings.max_map_length() if self.rows == "task" else None
 
-    def _plan(
-        self,
-        answer: Recommendation | Infeasible,
-        loaded: LoadedModel,
-        record: RecommendationRecord,
-        chunks: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Return what the first task of each stage needs to know of this plan."""
-        plan = first_plan(
-            loaded.model, _configuration(answer), record.recommendation_id, self.probe_timeout_s
-        )
-        if self.fallback:
-            plan["fallback"] = {
-                "initial_data": None if self.initial_data is None else str(self.initial_data),
-                "on_infeasible": self.on_infeasible,
-                "first_only": self.rows == "stage",
-                "chunks": _numbers(chunks),
-                "qosflow_conn_id": self.qosflow_conn_id,
-            }
-        return plan
-
-    def _push(
-        self,
-        ti: Any,
-        placement: Placement,
-        loaded: LoadedModel,
-        record: RecommendationRecord,
-        plan: Mapping[str, Any],
-        workflow: Workflow,
-    ) -> None:
-        catalog = loaded.model.catalog
-        rows = xcom_rows(placement, first_only=self.rows == "stage")
-        deadline_s, records = record.request["deadline_s"], records_folder(placement)
-        promised = promise(workflow, described(record), deadline_s, records)
-        ti.xcom_push(key=ROWS, value={**rows, PROMISE: promised, PLAN: plan})
-        if any(tier.volume is not None for tier in catalog.tiers):
-            ti.xcom_push(key=CATALOG, value=catalog.to_json())
-
-    def _log(
-        self,
-        summary: Mapping[str, Any],
-        record: RecommendationRecord,
-        loaded: LoadedModel,
-        chunks: Mapping[str, Any],
-    ) -> None:
-        tasks = {stage.name: stage.tasks for stage in loaded.model.workflow.stages}
-        if summary["status"] == "nearest":
-            self.log.warning(
-                "THE REQUEST IS NOT MET; the nearest configuration is used. %s", summary["explanation"]
-            )
-        else:
-            self.log.info("%s", summary["explanation"])
-        self.log.info(
-            "Recommendation %s, from version %s of the model of %s:\n%s",
-            record.recommendation_id,
-            loaded.version.version,
-            record.workflow,
-            answer_text(record.answer, described(record), tasks),
-        )
-        drift = record.answer.get("calibration", {}).get("drift", {})
-        if drift.get("state") == "stale":
-            self.log.warning("THE MODEL NO LONGER HOLDS: %s. Run qosflow_pipeline again.", drift["words"])
-        if chunks:
-            from qosflow_airflow.learn.stage_chunks import StageChunks
-        for stage, one in chunks.items():
-            level = logging.WARNING if one["why"] == "infeasible" else logging.INFO
-            self.log.log(level, "%s", StageChunks.from_json(one).sentence(stage))
-
-
-def _any_configuration(answer: Recommendation | Infeasible) -> Configuration | None:
-    from qosflow_airflow.core.recommend import Infeasible
-
-    return answer.nearest if isinstance(answer, Infeasible) else answer.configuration
-
-
-def _configuration(answer: Recommendation | Infeasible) -> Configuration:
-    configuration = _any_configuration(answer)
-    assert configuration is not None  # an answer without one has stopped the task
-    return configuration
-
-
-def _numbers(chunks: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    return {stage: one["chunks"] for stage, one in chunks.items()}
+    def _when_planned_again(self) -> dict[str, Any] | None:
+        """Return what a stage's first task needs to plan again, ``None`` where it must not."""
+        if not self.fallback:
+            return None
+        return {
+            "initial_data": self._initial_data,
+            "on_infeasible": self.on_infeasible,
+            "first_only": self.rows == "stage",
+            "qosflow_conn_id": self.qosflow_conn_id,
+        }
 
 
 def _stop(summary: Mapping[str, Any]) -> NoReturn:

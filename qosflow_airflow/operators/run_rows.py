@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -137,6 +138,19 @@ def temporary_folders(placement: Placement, home: str) -> list[str]:
     staged = [row["destination"] for rows in placement.stage_in.values() for row in rows]
     written = [rows[0]["output"] for rows in placement.stages.values() if rows[0]["tier"] != home]
     return [*staged, *written]
+
+
+def fallback_folders(plan: Mapping[str, Any]) -> list[str]:
+    """Return all folders that a run may leave on any tier, however often it is planned again.
+
+    ``plan`` is what lies under :data:`PLAN`.
+    """
+    return [
+        str(PurePosixPath(mount, plan["run"], part))
+        for tier, mount in plan["mounts"].items()
+        for part in ("staged", "output")
+        if (tier, part) != (plan["home"], "output")
+    ]
 
 
 def _first(placement: Placement) -> dict[str, Any]:

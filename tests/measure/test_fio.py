@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from qosflow_airflow.exceptions import MeasurementError
-from qosflow_airflow.measure import measure_tiers, tiers
+from qosflow_airflow.measure import tiers
 from qosflow_airflow.measure.fio import find_fio, parse_fio, run_fio
 from qosflow_airflow.measure.points import MIB, Point
+from qosflow_airflow.measure.tiers import measure_tiers
 
 POINT = Point("write", "disk", "disk", 65536, 4 * MIB, 2, direct=True)
 ANSWER = {"jobs": [{"error": 0, "write": {"io_bytes": 4 * MIB, "runtime": 250}, "read": {"io_bytes": 0}}]}

@@ -17,8 +17,10 @@ from qosflow_airflow.core import profile as profile_module
 from qosflow_airflow.core.profile import RateQuery, StorageProfile
 from qosflow_airflow.core.transfer import Provenance
 from qosflow_airflow.exceptions import MeasurementError
-from qosflow_airflow.measure import measure_tiers, scratch, tiers, write_profile
+from qosflow_airflow.measure import scratch, tiers
 from qosflow_airflow.measure.points import FILE_BYTES, MIB, Point, buffered_points
+from qosflow_airflow.measure.profile_csv import write_profile
+from qosflow_airflow.measure.tiers import measure_tiers
 from qosflow_airflow.measure.workers import FilePart, Transfer, Workers
 from qosflow_airflow.readers.rates_csv import read_rates_csv
 
@@ -136,7 +138,7 @@ def test_an_interrupt_leaves_nothing(folders: dict[str, Path], kind: type[BaseEx
 def test_what_a_killed_measurement_left_is_removed(folders: dict[str, Path]) -> None:
     program = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from qosflow_airflow.measure import measure_tiers\n"
+        "from qosflow_airflow.measure.tiers import measure_tiers\n"
         "stop = lambda message: os.kill(os.getpid(), signal.SIGKILL)\n"
         "measure_tiers({'disk': Path(sys.argv[1])}, jobs=(1,), volumes_bytes=(4096,), progress=stop)"
     )
