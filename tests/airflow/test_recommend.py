@@ -349,7 +349,8 @@ from qosflow_airflow.answers import answer_request
 from qosflow_airflow.core.placement import place
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible
-from qosflow_airflow.operators import recommend, summary
+from qosflow_airflow.operators import summary
+from qosflow_airflow.operators.answer_table import answer_text
 from qosflow_airflow.store.postgres import PostgresStore
 from qosflow_airflow.core.transfer import blank_tables
 from tests.support.small_model import KeptStore, publish_model, small_catalog, small_workflow, stage_times
@@ -365,7 +366,7 @@ for asked in ({}, {"deadline_s": 1e-9}, {"confidence": 0.9, "deadline_s": 60}, {
     found = summary.described(record)
     if not isinstance(answer, Infeasible):
         place(workflow, catalog, answer.configuration, recommendation_id="1", initial_data=None)
-        recommend.answer_text(record.answer, found, {"split": 3, "merge": 1})
+        answer_text(record.answer, found, {"split": 3, "merge": 1})
 print(asked and sorted({"pandas", "sklearn", "scipy", "matplotlib"} & set(sys.modules)))
 """
 
