@@ -58,12 +58,14 @@ def answer_with_lesson(
     Runs that are similar to what is recommended are cited as ``cases`` of the answer, where there are any;
     ``load``, where it is known, is compared too.
     """
-    loaded = load_model(store, workflow)
-    lesson = lesson_for(store, loaded.version, loaded.model, layers)
+    with store.reading():
+        loaded = load_model(store, workflow)
+        lesson = lesson_for(store, loaded.version, loaded.model, layers)
     answer = recommend_with(loaded.model, request, lesson)
     if not layers.cases:
         return answer, loaded
-    cases = citing(store, loaded.model, answer.answer, lesson.calibration.runs, load)
+    with store.reading():
+        cases = citing(store, loaded.model, answer.answer, lesson.calibration.runs, load)
     return replace(answer, answer=with_cases(answer.answer, cases)), loaded
 
 

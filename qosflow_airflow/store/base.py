@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -351,6 +352,14 @@ class Store(ABC):
         """
 
     # Connection
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Return a context in which the calls of this thread cost a database one round trip each.
+
+        It is for calls that read one after the other. What takes long is done outside: a database gives up on
+        who says nothing for some seconds.
+        """
+        return nullcontext()
 
     @abstractmethod
     def ping(self) -> None:

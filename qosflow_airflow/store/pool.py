@@ -51,12 +51,31 @@ class ConnectionPool:
     def forget(self) -> None:
         """Start anew without touching the connections there were."""
         self._idle: list[extensions.connection] = []
+        self._shared = threading.local()
         self._lock = threading.Lock()
         self._free = threading.BoundedSemaphore(self._size)
 
     @contextmanager
+    def shared_transaction(self) -> Iterator[None]:
+        """Let all transactions of this thread be one: beginning and ending one is most of what it costs."""
+        with self.transaction() as cursor:
+            outer, self._shared.cursor = getattr(self._shared, "cursor", None), cursor
+            try:
+                yield
+            finally:
+                self._shared.cursor = outer
+
+    @contextmanager
     def transaction(self) -> Iterator[extensions.cursor]:
-        """Lend a connection for one transaction (see :func:`transaction`)."""
+        """Lend a connection for one transaction (see :func:`transaction`), or the one that is shared."""
+        shared: extensions.cursor | None = getattr(self._shared, "cursor", None)
+        if shared is not None:
+            try:
+                yield shared
+            except psycopg2.Error as error:
+                lost = bool(shared.connection.closed)
+                raise as_store_error(error, self.database, lost=lost) from error
+            return
         self._refuse_when_closed()
         if not self._free.acquire(timeout=self._statement_timeout_s + self._connect_timeout_s):
             raise StoreError(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -369,6 +370,9 @@ class PostgresStore(Store):
         return tuple(map(_run, self._rows("runs", **of, limit=limit, all=bool(with_unfinished))))
 
     # Connection
+
+    def reading(self) -> AbstractContextManager[None]:
+        return self._pool.shared_transaction()
 
     def ping(self) -> None:
         with self._pool.transaction():

@@ -270,6 +270,35 @@ def test_a_forked_child_uses_connections_of_its_own(postgres) -> None:
     assert server_side() == before
 
 
+# Reading
+
+
+def test_what_is_read_together_is_one_transaction_of_its_thread(postgres: PostgresStore) -> None:
+    def now() -> object:
+        """Return when the transaction began."""
+        with postgres._pool.transaction() as cursor:
+            cursor.execute("select now() as now")
+            return cursor.fetchone()["now"]
+
+    assert now() != now()
+    with postgres.reading():
+        first = now()
+        with postgres.reading():
+            assert now() == first
+        assert now() == first
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(now).result() != first
+    assert now() != first
+
+
+def test_what_fails_while_reading_says_so_and_the_store_goes_on(postgres: PostgresStore) -> None:
+    with pytest.raises(StoreError, match=r"^The QoSFlow database at .* refused: .*uuid"), postgres.reading():
+        postgres._rows("model", model_id="no identifier")
+    with pytest.raises(NotFoundError), postgres.reading():
+        postgres.newest_model("nobody's")
+    assert postgres.list_workflows() == ()
+
+
 # Rights
 
 
