@@ -31,7 +31,7 @@ from qosflow_airflow.operators.run_rows import (
     xcom_key,
     xcom_rows,
 )
-from qosflow_airflow.operators.session import task_store, without_collection
+from qosflow_airflow.operators.session import lean, task_store
 from qosflow_airflow.operators.site import Run, Site, ThisMachine
 from qosflow_airflow.operators.slack import promise
 from qosflow_airflow.operators.summary import described
@@ -175,7 +175,7 @@ class Boundary:
         from qosflow_airflow.core.space import Configuration
 
         plan = run[PLAN]
-        with without_collection(), task_store(plan["fallback"]["qosflow_conn_id"]) as store:
+        with lean(), task_store(plan["fallback"]["qosflow_conn_id"]) as store:
             record = store.recommendation(plan["recommendation_id"])
             planned = described(record)["configuration"]
             loaded = load_model_version(store, record.model_id)
@@ -192,7 +192,7 @@ class Boundary:
             )
         reason = failure.partition(": ")[2].rstrip(".")
         failed = {**self.site.closed(), **plan["failed"], tier: reason}
-        with without_collection(), task_store(plan["fallback"]["qosflow_conn_id"]) as store:
+        with lean(), task_store(plan["fallback"]["qosflow_conn_id"]) as store:
             record, answer, loaded = self._ask_again(store, run, failed)
             configuration = self._configuration(record, answer, plan, failure)
             placement = _place(plan, loaded, configuration, record.recommendation_id)

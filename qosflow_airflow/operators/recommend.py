@@ -27,7 +27,7 @@ from qosflow_airflow.operators.run_rows import (
     temporary_folders,
     xcom_key,
 )
-from qosflow_airflow.operators.session import task_store, without_collection
+from qosflow_airflow.operators.session import lean, task_store
 from qosflow_airflow.operators.stage import QoSStageOperator
 from qosflow_airflow.operators.summary import Status, summarise
 
@@ -211,7 +211,7 @@ class QoSRecommendOperator(BaseOperator):
             When the store cannot be reached; the next try may do.
         """
         ti = context["ti"]
-        with without_collection(), task_store(self.qosflow_conn_id) as store:
+        with lean(), task_store(self.qosflow_conn_id) as store:
             record, answer, loaded = self._answer(store, context)
             self.recommendation_id = record.recommendation_id
             summary = summarise(record, self._status(record))

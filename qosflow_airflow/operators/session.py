@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +18,9 @@ from qosflow_airflow.hooks.qosflow import QoSFlowHook
 
 if TYPE_CHECKING:
     from qosflow_airflow.store.base import Store
+
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+"""The variables in which numpy's library looks for the number of its threads."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +58,31 @@ def without_collection() -> Iterator[None]:
         if was_on:
             gc.freeze()
             gc.enable()
+
+
+@contextmanager
+def with_one_thread() -> Iterator[None]:
+    """Let numpy calculate in one thread, where it is loaded here first and nobody says in how many.
+
+    Its library starts threads as soon as it is loaded, one per processor, and they wait for work at full
+    speed: a task that recommends gives them none, and would pay as much for them as for all of numpy.
+    """
+    said = set(_THREADS) & set(os.environ)
+    if said or "numpy" in sys.modules:
+        yield
+        return
+    os.environ[_THREADS[0]] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_THREADS[0], None)
+
+
+@contextmanager
+def lean() -> Iterator[None]:
+    """Load and use the model's libraries at the least cost to a task."""
+    with without_collection(), with_one_thread():
+        yield
 
 
 @contextmanager

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -376,6 +377,20 @@ def test_recommending_loads_neither_pandas_nor_scikit_learn() -> None:
     command = [sys.executable, "-c", RECOMMEND_AND_LIST]
     printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert printed.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_numpy_starts_no_threads_in_a_task_unless_somebody_says_how_many() -> None:
+    program = (
+        "import os, sys\nfrom qosflow_airflow.operators.session import with_one_thread\n"
+        "with with_one_thread():\n import numpy\n"
+        "print(len(os.listdir('/proc/self/task')) > 1, os.environ.get('OPENBLAS_NUM_THREADS'))"
+    )
+    asked = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    several = (os.cpu_count() or 1) > 1
+    for said, found in (({}, "False None"), ({"OPENBLAS_NUM_THREADS": "3"}, f"{several} 3")):
+        command = [sys.executable, "-c", program]
+        printed = subprocess.run(command, env=asked | said, capture_output=True, text=True, check=True)
+        assert printed.stdout.strip() == found
 
 
 def test_the_garbage_collector_is_on_again_after_recommending_and_after_failing(
