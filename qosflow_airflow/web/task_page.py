@@ -9,7 +9,7 @@ from qosflow_airflow.core.timeline import answered_seconds
 from qosflow_airflow.store.base import RecommendationRecord, Store
 from qosflow_airflow.store.finished_runs import Observation, RunRecord, StageRun
 from qosflow_airflow.web.access import check_name
-from qosflow_airflow.web.insights import PARTS, configured, seconds
+from qosflow_airflow.web.insights import NOTHING, PARTS, configured, seconds
 from qosflow_airflow.web.plans import plans_of
 from qosflow_airflow.web.recommendation_page import MAX_PLANS
 from qosflow_airflow.web.what_happened import off_by
@@ -32,6 +32,7 @@ class TryLine:
     written: str
     tier: str
     host: str
+    load: str
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def _try(one: Observation) -> TryLine:
         written=mebibytes(one.write_bytes),
         tier=one.tier or "",
         host=one.host or "",
+        load=NOTHING if one.load is None else f"{one.load:.0%} ({one.load_source})",
     )
 
 
@@ -157,7 +159,7 @@ def mebibytes(amount: int | None) -> str:
     >>> mebibytes(3 << 20), mebibytes(None)
     ('3.0 MiB', '–')
     """
-    return "–" if amount is None else f"{amount / (1 << 20):,.1f} MiB"
+    return NOTHING if amount is None else f"{amount / (1 << 20):,.1f} MiB"
 
 
 def _words(own: Sequence[Observation], together: StageRun | None) -> str:

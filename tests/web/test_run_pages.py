@@ -254,7 +254,17 @@ def test_a_task_instance_shows_its_stage_as_predicted_and_itself_as_observed(
     store.add_observations(
         [
             told(recommendation, "split", 1, start_s=90.0, end_s=91.0, state="failed"),
-            told(recommendation, "split", 1, start_s=95.0, end_s=97.0, try_number=2, read_bytes=3 << 20),
+            told(
+                recommendation,
+                "split",
+                1,
+                try_number=2,
+                start_s=95.0,
+                end_s=97.0,
+                read_bytes=3 << 20,
+                load=0.25,
+                load_source="cores",
+            ),
         ]
     )
     finish(store, recommendation, "merge")
@@ -264,7 +274,7 @@ def test_a_task_instance_shows_its_stage_as_predicted_and_itself_as_observed(
         r"0\.50 s\s+0\.50 s\s+0\.00 s\s+0\.50 s\s+0\.00 s\s+1\.00 s\s+7\.00 s\s+\+600 %", page.text
     )
     assert re.search(r"1\s+1\s+failed\s+1 of 3\s+1\.00 s", page.text)
-    assert re.search(r"1\s+2\s+success\s+1 of 3\s+2\.00 s\s+–\s+3\.0 MiB", page.text)
+    assert re.search(r"1\s+2\s+success\s+1 of 3\s+2\.00 s\s+–\s+3\.0 MiB\s+–\s+25% \(cores\)", page.text)
     assert "So far 0 of the stage's 3 tasks succeeded at the first try." in page.text
     assert "told nothing yet" in page_of(client, f"{address}&map_index=2").text
     # Airflow leaves its placeholder where no instance of a mapped task is meant: all of them are shown.
