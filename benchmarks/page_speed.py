@@ -53,8 +53,8 @@ select md5(r.recommendation_id::text || i)::uuid, r.model_id, r.workflow, r.requ
     'dag' || i %% 50, 'run' || i, 'recommend', 1, r.created_at + i * interval '1 second'
 from qosflow.recommendations r, generate_series(1, %(times)s) i;
 insert into qosflow.outcomes (recommendation_id, outcome)
-select recommendation_id, jsonb_build_object(
-    'met_deadline', (answer->>'makespan_s')::float > 0, 'measured_s', 1.2 * (answer->>'makespan_s')::float)
+select recommendation_id, jsonb_build_object('met_deadline', true, 'predicted_s', answer->'makespan_s',
+    'measured_s', 1.2 * (answer->>'makespan_s')::float)
 from qosflow.recommendations where status = 'feasible' and md5(recommendation_id::text) < '8';
 insert into qosflow.observations (recommendation_id, stage, map_index, try_number, source, state, tasks,
     count, start_s, end_s, work_start_s, work_end_s, queue_s, read_bytes, write_bytes, tier, host, dag_id,

@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import yaml
 from airflow_api import AirflowApi
@@ -33,8 +34,13 @@ AIRFLOW_ALLOWANCE_S = 20
 MEMORY_NEEDED_BYTES = 1 << 30
 MEMORY_FOLDERS = ("/dev/shm", "/tmp")  # noqa: S108 - each is used only where it is a tmpfs
 
-Run = tuple[Mapping[str, Any], Mapping[str, Any]]
-"""What the task ``recommend`` of a run has returned, and what ``compare`` has."""
+
+class Run(NamedTuple):
+    """A finished run: its id, and what its tasks ``recommend`` and ``compare`` have returned."""
+
+    run_id: str
+    recommendation: Mapping[str, Any]
+    comparison: Mapping[str, Any]
 
 
 def run_demo(services: AirflowServices) -> None:
@@ -46,10 +52,11 @@ def run_demo(services: AirflowServices) -> None:
     api.run_dag(PIPELINE_DAG, {"bundle": str(bundle)}, RUN_LIMIT_S)
     stages = yaml.safe_load((bundle / "workflow.yaml").read_text(encoding="utf-8"))["stages"]
     first = run_workflow(services, api, "Run")
-    say("\n" + describe(*first, stages))
+    say("\n" + describe(first.recommendation, first.comparison, stages))
     second = run_workflow(services, api, "Once more, with what that run has taught")
     say("\n" + describe_learning(first, second))
-    say(f"\nDone in {time.monotonic() - started:.0f} s. Look around: {services.url}/dags/{WORKFLOW_DAG}")
+    say(f"\nDone in {time.monotonic() - started:.0f} s.")
+    say("\n".join(table(pages(services.url, second))))
     say(f"Log in as admin with password {services.password}; stop everything with ./setup.sh down")
 
 
@@ -114,7 +121,7 @@ def run_workflow(services: AirflowServices, api: AirflowApi, what: str) -> Run:
     say(f"\n{what}: {WORKFLOW_DAG} with a deadline of {deadline_s} s (the fastest: {fastest['run_s']:.1f} s)")
     run_id = api.run_dag(WORKFLOW_DAG, {"deadline_s": deadline_s}, RUN_LIMIT_S)
     recommendation = api.returned(WORKFLOW_DAG, run_id, "recommend")
-    return recommendation, api.returned(WORKFLOW_DAG, run_id, "compare")
+    return Run(run_id, recommendation, api.returned(WORKFLOW_DAG, run_id, "compare"))
 
 
 def deadline_for(fastest: Mapping[str, Any]) -> int:
@@ -143,17 +150,26 @@ def fastest_answer(services: AirflowServices) -> dict[str, Any]:
     return answer
 
 
+def pages(url: str, run: Run) -> list[tuple[str, str]]:
+    """Return where to look, each with its address in Airflow's frame, to which its login leads on."""
+    run_path = f"dags/{WORKFLOW_DAG}/runs/{quote(run.run_id, safe='')}"
+    return [
+        ("What was asked, answered and what happened:", f"{url}/{run_path}/plugin/qosflow-run"),
+        ("Workflows, models, and what if:", f"{url}/plugin/qosflow"),
+    ]
+
+
 def describe_learning(first: Run, second: Run) -> str:
     """Return two runs' predictions beside what was measured, and what made the second one differ."""
     rows: list[Sequence[str]] = [("run", "predicted s", "measured s", "error")]
     errors = []
-    for name, (_, comparison) in (("first", first), ("second", second)):
-        errors.append(comparison["predicted_s"] / comparison["measured_s"] - 1)
-        seconds = (f"{comparison[key]:.2f}" for key in ("predicted_s", "measured_s"))
+    for name, run in (("first", first), ("second", second)):
+        errors.append(run.comparison["predicted_s"] / run.comparison["measured_s"] - 1)
+        seconds = (f"{run.comparison[key]:.2f}" for key in ("predicted_s", "measured_s"))
         rows.append((name, *seconds, f"{errors[-1]:+.0%}"))
     closer = abs(errors[1]) < abs(errors[0])
     verdict = "The second prediction is closer" if closer else "The second prediction is NOT closer"
-    why = " ".join(second[0]["learned"]) or "Nothing was learnt."
+    why = " ".join(second.recommendation["learned"]) or "Nothing was learnt."
     return "\n".join([*table(rows), f"{verdict}. Its reason, as in the log of `recommend`: {why}"])
 
 

@@ -90,13 +90,18 @@ def login(browser: Browser, installation: Installation) -> Any:
     context.set_default_timeout(LIMIT_MS)
     page = context.new_page()
     page.goto(f"{installation.url}/auth/login")
-    page.locator("input[name=username]").fill("admin")
-    page.locator("input[name=password]").fill(installation.password)
-    page.locator("button[type=submit]").click()
+    log_in(page, installation)
     page.get_by_role("link", name="QoSFlow").wait_for()
     state = context.storage_state()
     context.close()
     return state
+
+
+def log_in(page: Page, installation: Installation) -> None:
+    """Fill the form in which Airflow asks who one is."""
+    page.locator("input[name=username]").fill("admin")
+    page.locator("input[name=password]").fill(installation.password)
+    page.locator("button[type=submit]").click()
 
 
 Visit = Callable[..., Page]

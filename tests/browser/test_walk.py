@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
+import demo
 import pytest
-from playwright.sync_api import FrameLocator, Page, expect
+from playwright.sync_api import Browser, FrameLocator, Page, expect
 
-from tests.browser.conftest import DAG, WORKFLOW, Installation, Visit, keep_picture
+from tests.browser.conftest import DAG, LIMIT_MS, WORKFLOW, Installation, Visit, keep_picture, log_in
 
 pytestmark = [pytest.mark.system, pytest.mark.airflow]
 
@@ -74,6 +75,34 @@ def test_the_button_of_a_task_leads_to_its_recommendation(visit: Visit, installa
     expect(page.get_by_role("heading", level=1)).to_contain_text(WORKFLOW)
     expect(page.locator("body")).to_contain_text(run_id)
     keep_picture(page, "recommendation")
+
+
+def test_the_addresses_that_the_demo_names_are_reached_through_the_login(
+    browser: Browser, installation: Installation
+) -> None:
+    run = demo.Run(installation.finished(), {}, {})
+    context = browser.new_context()
+    context.set_default_timeout(LIMIT_MS)
+    page = context.new_page()
+    for (_, address), shown in zip(
+        demo.pages(installation.url, run), ("What happened", "Workflows"), strict=True
+    ):
+        context.clear_cookies()
+        page.goto(address)
+        log_in(page, installation)
+        expect(frame_of(page).get_by_role("heading", name=shown)).to_be_visible()
+    context.close()
+
+
+def test_two_node_counts_are_compared(visit: Visit) -> None:
+    page = visit()
+    open_model(page)
+    page.get_by_text("Compare with").get_by_role("link", name="4 nodes").click()
+    expect(page.get_by_role("heading", name="What differs")).to_be_visible()
+    keep_picture(page, "compare")
+    page.get_by_label("Right").select_option(index=0)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", name="What differs")).to_be_visible()
 
 
 def test_a_phone_shows_the_pages_without_scrolling_sideways(visit: Visit, installation: Installation) -> None:
@@ -193,3 +222,18 @@ def test_what_the_pages_forbid_is_heard(visit: Visit) -> None:
     assert page.evaluate("window.ran") is None
     complaints = visit.complaints  # type: ignore[attr-defined]
     assert "Security Policy" in complaints.pop()
+
+
+def test_a_run_is_started_with_what_was_asked_and_led_to_out_of_the_frame(visit: Visit) -> None:
+    page = visit(viewport={"width": 1280, "height": 1600})
+    page.goto("/plugin/qosflow")
+    ours = frame_of(page)
+    ours.get_by_role("link", name=WORKFLOW, exact=True).first.click()
+    ours.get_by_label("Deadline, s").press_sequentially("0.001")
+    expect(ours.locator("#answer .tag").first).to_have_text("infeasible")
+    ours.get_by_text("Trigger a Dag with these params").click()
+    ours.get_by_role("button", name=DAG).click()
+    expect(ours.locator("#triggered")).to_contain_text("deadline_s = 0.001")
+    keep_picture(page, "triggered")
+    ours.locator("#triggered").get_by_role("link").click()
+    expect(page).to_have_url(re.compile(f"/dags/{DAG}/runs/manual"))

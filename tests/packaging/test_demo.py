@@ -45,14 +45,25 @@ def test_a_missed_deadline_is_said() -> None:
 
 
 def test_what_was_learnt_is_shown_with_its_reason_and_what_was_not_too() -> None:
-    second = ({**RECOMMENDATION, "learned": ["Corrected by 1 run."]}, {**COMPARISON, "predicted_s": 9.0})
-    text = demo.describe_learning((RECOMMENDATION, COMPARISON), second)
+    first = demo.Run("one", {**RECOMMENDATION, "learned": []}, COMPARISON)
+    taught = {**RECOMMENDATION, "learned": ["Corrected by 1 run."]}
+    second = demo.Run("two", taught, {**COMPARISON, "predicted_s": 9.0})
+    text = demo.describe_learning(first, second)
     rows = [line.split() for line in text.splitlines()]
     assert ["first", "8.00", "9.25", "-14%"] in rows
     assert ["second", "9.00", "9.25", "-3%"] in rows
     assert "prediction is closer" in text
     assert "Corrected by 1 run." in text
-    assert "NOT closer" in demo.describe_learning(second, ({**RECOMMENDATION, "learned": []}, COMPARISON))
+    assert "NOT closer" in demo.describe_learning(second, first)
+
+
+def test_the_pages_are_named_by_addresses_that_airflow_s_login_leads_on_to() -> None:
+    run = demo.Run("manual__2026-11-28T18:43:05+00:00", RECOMMENDATION, COMPARISON)
+    found = dict(demo.pages("http://127.0.0.1:8080", run))
+    assert list(found.values()) == [
+        "http://127.0.0.1:8080/dags/genome_local/runs/manual__2026-11-28T18%3A43%3A05%2B00%3A00/plugin/qosflow-run",
+        "http://127.0.0.1:8080/plugin/qosflow",
+    ]
 
 
 def test_the_deadline_leaves_room_for_airflow_while_no_run_tells_its_part() -> None:

@@ -108,6 +108,7 @@ def test_the_demo_decides_runs_and_compares(state: StateFolder) -> None:
         assert float(predicted_s) > 0
         assert 0 < float(busy_s) <= float(measured_s)
     assert "Why: " in answer
+    assert re.search(r"/dags/genome_local/runs/manual__\S+/plugin/qosflow-run$", answer, flags=re.MULTILINE)
     assert re.search(
         r"prediction is (NOT )?closer\. Its reason, as in the log of `recommend`: Corrected by", answer
     )

@@ -322,12 +322,16 @@ cross join lateral (
         select outcome from qosflow.outcomes
         where outcomes.recommendation_id = r.recommendation_id order by outcome_id desc limit 1
     ) o on true
+    left join lateral (
+        -- Not as "exists": all observations would be read for it.
+        select true as is_told from qosflow.observations b
+        where b.recommendation_id = r.recommendation_id and o.outcome is null limit 1
+    ) b on true
     cross join lateral (
         select case when jsonb_typeof(o.outcome -> 'predicted_s') = 'number' then o.outcome ->> 'predicted_s' end as predicted_s,
                case when jsonb_typeof(o.outcome -> 'measured_s') = 'number' then o.outcome ->> 'measured_s' end as measured_s
     ) n
-    where r.workflow = w.name and (o.outcome is not null
-        or exists (select from qosflow.observations b where b.recommendation_id = r.recommendation_id))
+    where r.workflow = w.name and (o.outcome is not null or b.is_told)
     order by r.created_at desc, r.recommendation_id desc limit %(runs)s
 ) x
 order by x.workflow collate "C", x.created_at desc, x.recommendation_id desc;
