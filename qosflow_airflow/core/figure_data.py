@@ -30,8 +30,9 @@ def regions_scatter(model: Model, costs: SpaceCosts, max_points: int = MAX_POINT
     """Return measured configurations by region, then by makespan.
 
     ``position`` counts them in that order from 0. Of more than ``max_points`` some are shown: spread evenly
-    over each region, its fastest and slowest among them. ``regions`` holds, per region, its ``id``, the
-    ``first`` and ``last`` position in it, its ``median_s`` and its ``rule`` in words.
+    over each region, its fastest and slowest among them. ``layouts`` holds, per point, the place in
+    ``tier_names`` of the tier of each of ``stages``. ``regions`` holds, per region, its ``id``, the ``first``
+    and ``last`` position in it, its ``median_s`` and its ``rule`` in words.
     """
     regions = _regions_of(model, costs)
     rows = np.flatnonzero(costs.measured)
@@ -54,6 +55,9 @@ def regions_scatter(model: Model, costs: SpaceCosts, max_points: int = MAX_POINT
         "position": shown.tolist(),
         "makespan_s": costs.makespan_s[order[shown]].tolist(),
         "region": region[shown].tolist(),
+        "stages": list(model.workflow.stage_names),
+        "tier_names": list(model.catalog.names),
+        "layouts": costs.layouts[order[shown]].tolist(),
         "regions": spans,
     }
 
@@ -99,6 +103,22 @@ def _in_turn(parts: Sequence[str]) -> str:
     'compute, shared I/O'
     """
     return ", ".join(part.replace("_io", " I/O") for part, _ in groupby(parts))
+
+
+def cost_shift(workflow: str, costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what regions' critical paths consist of at every node count, to see how a bottleneck shifts.
+
+    ``costs`` are those of :func:`region_costs` by ascending node count. ``scales`` holds, per node count,
+    ``nodes``, ``regions``, ``sizes``, ``makespan_s``, ``split_s`` and ``largest`` as they are there.
+    """
+    kept = ("nodes", "regions", "sizes", "makespan_s", "split_s", "largest")
+    fastest = [f"{_nodes(one['nodes'])}: {one['largest'][0]}" for one in costs]
+    return {
+        "figure": "shift",
+        "title": f"{workflow}: what the makespans of regions consist of, by node count",
+        "description": f"The largest part of the fastest region. {'; '.join(fastest)}.",
+        "scales": [{name: one[name] for name in kept} for one in costs],
+    }
 
 
 def totals(evaluation: Mapping[str, Any]) -> dict[str, Any]:

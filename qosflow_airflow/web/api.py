@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from qosflow_airflow.core.figure_data import signature
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.rules import sentence
-from qosflow_airflow.store.base import MAX_ROWS, ModelVersion, RecommendationRecord, Store
+from qosflow_airflow.store.base import MAX_ROWS, ModelVersion, RecommendationRecord, ReportCard, Store
 from qosflow_airflow.store.summaries import RunLine, WorkflowSummary
 from qosflow_airflow.web.access import DagReader, check_name, check_readable, readable
 from qosflow_airflow.web.api_types import (
@@ -82,8 +82,9 @@ def build_api(
     def model(model_id: str) -> ModelOut:
         """What is in a model."""
         with open_store() as store:
+            found = known.get(store, model_id)
             cards = store.report_cards(model_id, limit=1)
-            return model_out(known.get(store, model_id), cards[0].report if cards else None)
+            return model_out(found, cards[0] if cards else None)
 
     @router.get("/models/{model_id}/figures")
     def figures(model_id: str, nodes: int, region: int = 0) -> FiguresOut:
@@ -159,7 +160,7 @@ def model_version(version: ModelVersion) -> ModelVersionOut:
     return ModelVersionOut(**{name: getattr(version, name) for name in names})
 
 
-def model_out(known: KnownModel, report_card: dict[str, Any] | None) -> ModelOut:
+def model_out(known: KnownModel, card: ReportCard | None) -> ModelOut:
     """Return a model as the API gives it."""
     model, found = known.model, known.figures()
     return ModelOut(
@@ -169,7 +170,8 @@ def model_out(known: KnownModel, report_card: dict[str, Any] | None) -> ModelOut
         rules=model.rules.name,
         scales=[scale_out(known, nodes, scale) for nodes, scale in found["scales"].items()],
         bottleneck_shift=model.regions_to_json()["bottleneck_shift"],
-        report_card=report_card,
+        report_card=None if card is None else card.report,
+        report_card_at=None if card is None else card.created_at,
     )
 
 
@@ -208,6 +210,7 @@ def figures_out(known: KnownModel, nodes: int, region: int) -> FiguresOut:
         costs=found["costs"],
         signature=None if scale.regions is None else signature(known.model, nodes, region),
         totals=figures["totals"],
+        shift=figures["shift"],
     )
 
 

@@ -170,6 +170,7 @@ class ModelOut(BaseModel):
     scales: list[ScaleOut]
     bottleneck_shift: dict[str, Any]
     report_card: dict[str, Any] | None
+    report_card_at: datetime | None
 
 
 class FiguresOut(BaseModel):
@@ -180,6 +181,7 @@ class FiguresOut(BaseModel):
     costs: dict[str, Any] | None
     signature: dict[str, Any] | None
     totals: dict[str, Any] | None
+    shift: dict[str, Any] | None
 
 
 class ComparisonOut(BaseModel):

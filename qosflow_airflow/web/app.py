@@ -28,6 +28,7 @@ from qosflow_airflow.web.access import ForbiddenError
 from qosflow_airflow.web.api import PREFIX, build_api
 from qosflow_airflow.web.comparisons import build_comparisons
 from qosflow_airflow.web.dag_runs import StartableDag, build_dag_runs
+from qosflow_airflow.web.figure_files import build_figure_files
 from qosflow_airflow.web.known_models import KnownModels
 from qosflow_airflow.web.openapi import build_document_route
 from qosflow_airflow.web.problems import FORBIDDEN, ConflictError, ProblemView, mistakes, problem_of, refused
@@ -149,6 +150,7 @@ def create_app(store: Callable[[], Store] = open_store) -> FastAPI:
     known = KnownModels(layers=settings.layers)
     app.include_router(build_document_route())
     app.include_router(build_api(store, AirflowDagReader, known))
+    app.include_router(build_figure_files(store, known))
     app.include_router(build_comparisons(store, known))
     noted = Depends(action_logging(event="trigger_dag_run"))
     app.include_router(build_dag_runs(store, AirflowDagStarter, [Depends(may_start()), noted]))

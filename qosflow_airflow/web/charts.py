@@ -17,6 +17,8 @@ LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 22.0, 40.0
 HUES = 8
 """Colours of regions and tiers in the style sheet; they begin again after the last."""
 PARTS = ("movement", "shared_io", "local_io", "compute")
+BAR_W = 7.0
+"""The least room of a bar among many."""
 SPARK_W, SPARK_H = 132.0, 30.0
 STAGE_W, STAGE_H, COLUMN_W, ROW_H = 138.0, 54.0, 186.0, 76.0
 
@@ -48,8 +50,8 @@ def drawing(data: Mapping[str, Any], parts: Iterable[Markup], width: float, heig
     )
 
 
-def draw_regions(data: Mapping[str, Any]) -> Markup:
-    """Draw :func:`~qosflow_airflow.core.figure_data.regions_scatter`."""
+def draw_regions(data: Mapping[str, Any], configurations: Iterable[str]) -> Markup:
+    """Draw :func:`~qosflow_airflow.core.figure_data.regions_scatter`, each point with its configuration."""
     top_s = max(data["makespan_s"], default=1.0)
     across = _Scale(-0.5, max(data["measured"], 1) - 0.5, LEFT, WIDTH - RIGHT)
     up = _Scale(0.0, top_s * 1.06 or 1.0, HEIGHT - BOTTOM, TOP)
@@ -62,8 +64,9 @@ def draw_regions(data: Mapping[str, Any]) -> Markup:
             )
         if x1 - x0 > 16:
             parts.append(_text(str(span["id"]), (x0 + x1) / 2, TOP - 6, "middle"))
-    for position, seconds, region in zip(data["position"], data["makespan_s"], data["region"], strict=True):
-        tip = element("title", f"region {region}: {seconds:.4g} s")
+    points = zip(data["position"], data["makespan_s"], data["region"], configurations, strict=True)
+    for position, seconds, region, words in points:
+        tip = element("title", f"region {region}: {seconds:.4g} s, {words}")
         hue = f"hue{region % HUES}"
         parts.append(element("circle", tip, cx=across.at(position), cy=up.at(seconds), r=2.6, klass=hue))
     for span in data["regions"]:
@@ -83,17 +86,47 @@ def draw_costs(data: Mapping[str, Any]) -> Markup:
     every = max(1, ceil(count / 32))
     for number, region in enumerate(data["regions"]):
         middle = LEFT + (number + 0.5) * step
-        below = 0.0
-        for part in PARTS:
-            seconds = data["split_s"][part][number]
-            y, high = up.at(below + seconds), up.at(below) - up.at(below + seconds)
-            tip = element("title", f"region {region}, {part_in_words(part)}: {seconds:.4g} s")
-            bar = {"x": middle - wide / 2, "y": y, "width": wide, "height": high}
-            parts.append(element("rect", tip, **bar, klass=f"part-{part}"))
-            below += seconds
+        parts += _stack(data, number, f"region {region}", up, middle, wide)
         if number % every == 0:
             parts.append(_text(str(region), middle, HEIGHT - BOTTOM + 14, "middle"))
     return drawing(data, parts, WIDTH, HEIGHT)
+
+
+def draw_shift(data: Mapping[str, Any]) -> Markup:
+    """Draw :func:`~qosflow_airflow.core.figure_data.cost_shift`: stacked bars by region, by node count."""
+    scales = data["scales"]
+    bars = sum(len(one["regions"]) for one in scales)
+    step = max(BAR_W, (WIDTH - LEFT - RIGHT) / max(bars + len(scales), 1))
+    width = LEFT + RIGHT + step * (bars + len(scales))
+    top_s = max((seconds for one in scales for seconds in one["makespan_s"]), default=1.0)
+    up = _Scale(0.0, top_s * 1.06 or 1.0, HEIGHT - BOTTOM, TOP)
+    parts = [*_grid(up, "mean makespan, s", width)]
+    parts.append(_text("regions from the fastest, by node count", (LEFT + width) / 2, HEIGHT - 6, "middle"))
+    left = LEFT + step / 2
+    for one in scales:
+        words = f"{one['nodes']} node{'' if one['nodes'] == 1 else 's'}"
+        for number, region in enumerate(one["regions"]):
+            middle = left + (number + 0.5) * step
+            parts += _stack(one, number, f"{words}, region {region}", up, middle, min(step * 0.76, 64.0))
+        wide = step * len(one["regions"])
+        parts.append(_text(words, left + wide / 2, HEIGHT - BOTTOM + 14, "middle"))
+        left += wide + step
+    return drawing(data, parts, width, HEIGHT)
+
+
+def _stack(
+    data: Mapping[str, Any], number: int, words: str, up: _Scale, middle: float, wide: float
+) -> list[Markup]:
+    """Return the parts of a region's mean makespan, one on the other."""
+    parts, below = [], 0.0
+    for part in PARTS:
+        seconds = data["split_s"][part][number]
+        y, high = up.at(below + seconds), up.at(below) - up.at(below + seconds)
+        tip = element("title", f"{words}, {part_in_words(part)}: {seconds:.4g} s")
+        bar = {"x": middle - wide / 2, "y": y, "width": wide, "height": high}
+        parts.append(element("rect", tip, **bar, klass=f"part-{part}"))
+        below += seconds
+    return parts
 
 
 def draw_totals(data: Mapping[str, Any]) -> Markup:
@@ -180,7 +213,7 @@ class _Scale:
         return self._start + (value - self.low) * self._step
 
 
-def _grid(up: _Scale, words: str) -> list[Markup]:
+def _grid(up: _Scale, words: str, width: float = WIDTH) -> list[Markup]:
     """Return lines at round values, and what the axis shows."""
     rough = up.high / 4
     power = 10.0 ** floor(log10(rough))
@@ -188,7 +221,7 @@ def _grid(up: _Scale, words: str) -> list[Markup]:
     parts = []
     for number in range(int(up.high / step) + 1):
         y = up.at(number * step)
-        parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, klass="grid"))
+        parts.append(element("line", x1=LEFT, x2=width - RIGHT, y1=y, y2=y, klass="grid"))
         parts.append(_text(f"{number * step:g}", LEFT - 6, y + 4, "end"))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     turned = f"rotate(-90 12 {middle:.0f})"

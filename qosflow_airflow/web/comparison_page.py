@@ -122,7 +122,7 @@ def _verdict(found: Comparison, where: tuple[str, str]) -> str:
     states = [one.state for one in found.stages]
     both = sum(state in ("same", "changed") for state in states)
     changed = states.count("changed")
-    said = [f"{changed or 'None'} of the {both} stages that both have {'has' if changed < 2 else 'have'} "]
+    said = [f"{changed or 'None'} of the {both} stages in both {'has' if changed < 2 else 'have'} "]
     said[0] += "another best tier."
     if both < len(states):
         said.append(f"Of {len(states) - both} stages only one side knows.")
@@ -130,7 +130,9 @@ def _verdict(found: Comparison, where: tuple[str, str]) -> str:
 
 
 def _crossed(found: Comparison, where: tuple[str, str]) -> Iterator[str]:
-    """Yield what either side says of the tiers that the other would have answered with."""
+    """Yield what either side says of the tiers that the other would have answered with, if they differ."""
+    if all(one.state == "same" for one in found.stages):
+        return
     sides = ((found.left, where[0], where[1]), (found.right, where[1], where[0]))
     for side, here, there in sides:
         if side.makespan_s is None or side.other_makespan_s is None:

@@ -20,7 +20,7 @@ from qosflow_airflow.answers import load_model_version
 from qosflow_airflow.core.describe import state_of
 from qosflow_airflow.core.evaluation import evaluate_scale
 from qosflow_airflow.core.explain import explain
-from qosflow_airflow.core.figure_data import region_costs, regions_scatter, totals
+from qosflow_airflow.core.figure_data import cost_shift, region_costs, regions_scatter, totals
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import recommend
@@ -78,7 +78,9 @@ class KnownModel:
         return {**answer, "explanation": explain(answer)}
 
     def figures(self) -> dict[str, Any]:
-        """Return figures per node count (``scales``), and ``totals``, ``None`` where none is measured.
+        """Return figures per node count (``scales``), and those over all of them: ``totals`` and ``shift``.
+
+        ``totals`` is ``None`` where nothing is measured, ``shift`` where fewer than two scales have regions.
 
         Of each scale: ``evaluation``, ``states`` (configurations by state), and ``regions`` and ``costs``,
         figures that are ``None`` where the scale has no regions.
@@ -101,7 +103,12 @@ class KnownModel:
         evaluations = {str(nodes): found["evaluation"] for nodes, found in scales.items()}
         is_measured = any(found["makespan_s"] for found in evaluations.values())
         evaluation = {"workflow": self.model.workflow.name, "scales": evaluations}
-        return {"scales": scales, "totals": totals(evaluation) if is_measured else None}
+        costs = [found["costs"] for found in scales.values() if found["costs"] is not None]
+        return {
+            "scales": scales,
+            "totals": totals(evaluation) if is_measured else None,
+            "shift": cost_shift(self.model.workflow.name, costs) if len(costs) > 1 else None,
+        }
 
     def _of_scale(self, costs: SpaceCosts) -> dict[str, Any]:
         has_regions = self.model.scale(costs.nodes).regions is not None and bool(costs.measured.any())

@@ -17,10 +17,12 @@ from qosflow_airflow.web.charts import (
     PARTS,
     draw_costs,
     draw_regions,
+    draw_shift,
     draw_signature,
     draw_totals,
     part_in_words,
 )
+from qosflow_airflow.web.figure_tables import Column, configurations_of, table_of
 from qosflow_airflow.web.insights import NOTHING, seconds
 from qosflow_airflow.web.known_models import KnownModel
 
@@ -53,7 +55,7 @@ class FigureView:
     description: str
     svg: Markup
     legend: tuple[Legend, ...]
-    head: tuple[str, ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     left_out: int
 
@@ -115,7 +117,7 @@ def scale_view(known: KnownModel, nodes: int, region: int) -> ScaleView:
         bottleneck=_bottleneck(evaluation["regions"]),
         orderings=tuple(_orderings(evaluation)),
         regions=() if scale.regions is None else tuple(_regions(model, nodes)),
-        figures=tuple(_figures(model, nodes, region, at_scale, found["totals"])),
+        figures=tuple(_figures(model, nodes, region, at_scale, found)),
     )
 
 
@@ -170,82 +172,30 @@ def _regions(model: Model, nodes: int) -> Iterator[RegionLine]:
 
 
 def _figures(
-    model: Model,
-    nodes: int,
-    region: int,
-    at_scale: Mapping[str, Any],
-    totals: Mapping[str, Any] | None,
+    model: Model, nodes: int, region: int, at_scale: Mapping[str, Any], found: Mapping[str, Any]
 ) -> Iterator[FigureView]:
-    if at_scale["regions"] is not None:
-        yield _scatter(at_scale["regions"])
-        yield _costs(at_scale["costs"])
-        yield _signature(signature(model, nodes, region))
-    if totals is not None:
-        yield _totals(totals)
+    parts = [Legend(f"part-{part}", part_in_words(part)) for part in PARTS]
+    regions, costs = at_scale["regions"], at_scale["costs"]
+    if regions is not None:
+        legend = [Legend(f"hue{one['id'] % HUES}", f"region {one['id']}") for one in regions["regions"]]
+        yield _figure(regions, draw_regions(regions, configurations_of(regions)), legend)
+        yield _figure(costs, draw_costs(costs), parts)
+    if found["shift"] is not None:
+        yield _figure(found["shift"], draw_shift(found["shift"]), parts)
+    if regions is not None:
+        chosen = signature(model, nodes, region)
+        legend = [Legend(f"hue{at % HUES}", tier) for at, tier in enumerate(chosen["tier_names"])]
+        legend += [Legend(f"frame {role}", role) for role in ("critical", "flexible", "constrained")]
+        yield _figure(chosen, draw_signature(chosen), legend)
+    if found["totals"] is not None:
+        legend = [Legend("range", "best to worst, line at the median")]
+        names = found["totals"]["first_choice_s"]
+        legend += [Legend(f"hue{at}", f"first choice of {name}") for at, name in enumerate(names)]
+        yield _figure(found["totals"], draw_totals(found["totals"]), legend)
 
 
-def _figure(
-    data: Mapping[str, Any],
-    svg: Markup,
-    legend: Sequence[Legend],
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-) -> FigureView:
-    shown = tuple(tuple(row) for row in rows[:MAX_ROWS])
+def _figure(data: Mapping[str, Any], svg: Markup, legend: Sequence[Legend]) -> FigureView:
+    table = table_of(data)
     about = (data["figure"], data["title"], data["description"])
-    return FigureView(*about, svg, tuple(legend), tuple(head), shown, len(rows) - len(shown))
-
-
-def _scatter(data: Mapping[str, Any]) -> FigureView:
-    legend = [Legend(f"hue{one['id'] % HUES}", f"region {one['id']}") for one in data["regions"]]
-    points = zip(data["position"], data["region"], data["makespan_s"], strict=True)
-    rows = [(str(position), str(region), seconds(makespan)) for position, region, makespan in points]
-    return _figure(data, draw_regions(data), legend, ("Configuration", "Region", "Makespan"), rows)
-
-
-def _costs(data: Mapping[str, Any]) -> FigureView:
-    legend = [Legend(f"part-{part}", part_in_words(part)) for part in PARTS]
-    rows = [
-        (
-            str(region),
-            f"{data['sizes'][at]:,}",
-            *(seconds(data["split_s"][part][at]) for part in PARTS),
-            seconds(data["makespan_s"][at]),
-        )
-        for at, region in enumerate(data["regions"])
-    ]
-    head = ("Region", "Configurations", *map(part_in_words, PARTS), "Mean makespan")
-    return _figure(data, draw_costs(data), legend, head, rows)
-
-
-def _signature(data: Mapping[str, Any]) -> FigureView:
-    tiers = data["tier_names"]
-    legend = [Legend(f"hue{at % HUES}", tier) for at, tier in enumerate(tiers)]
-    legend += [Legend(f"frame {role}", role) for role in ("critical", "flexible", "constrained")]
-    rows = [
-        (
-            stage["name"],
-            stage["role"],
-            f"{stage['path_share']:.0%}",
-            *(f"{stage['share'].get(tier, 0.0):.0%}" for tier in tiers),
-        )
-        for stage in data["stages"]
-    ]
-    head = ("Stage", "Role", "On the critical path", *tiers)
-    return _figure(data, draw_signature(data), legend, head, rows)
-
-
-def _totals(data: Mapping[str, Any]) -> FigureView:
-    names = list(data["first_choice_s"])
-    legend = [Legend("range", "best to worst, line at the median")]
-    legend += [Legend(f"hue{at}", f"first choice of {name}") for at, name in enumerate(names)]
-    rows = [
-        (
-            str(nodes),
-            *(seconds(data[f"{name}_s"][at]) for name in ("best", "median", "worst")),
-            *(seconds(data["first_choice_s"][name][at]) for name in names),
-        )
-        for at, nodes in enumerate(data["nodes"])
-    ]
-    head = ("Nodes", "Best", "Median", "Worst", *(f"First of {name}" for name in names))
-    return _figure(data, draw_totals(data), legend, head, rows)
+    left_out = max(0, len(table.rows) - MAX_ROWS)
+    return FigureView(*about, svg, tuple(legend), table.columns, table.shown(MAX_ROWS), left_out)

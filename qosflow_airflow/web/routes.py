@@ -20,6 +20,7 @@ from qosflow_airflow.web.insights import age, moment
 from qosflow_airflow.web.known_models import KnownModel, KnownModels
 from qosflow_airflow.web.model_page import ScaleView, scale_view
 from qosflow_airflow.web.problems import problem_of
+from qosflow_airflow.web.report_view import report_view
 from qosflow_airflow.web.what_if import Fields, answer_view, form_view, parse_form
 from qosflow_airflow.web.workflow_list import overview
 
@@ -87,7 +88,7 @@ def build_router(
             form=form_view(fields, found.model),
             scale=_scale(found, dict(fields)),
             rules=found.model.rules.name,
-            card=cards[0].report if cards else None,
+            card=report_view(cards[0] if cards else None),
             **answer,
         )
 

@@ -50,6 +50,7 @@ def routes(model_id: str, recommendation_id: str) -> list[tuple[str, str]]:
         ("POST", "/workflows/two/ask"),
         ("GET", f"/models/{model_id}"),
         ("GET", f"/models/{model_id}/figures?nodes=1"),
+        ("GET", f"/models/{model_id}/figures.csv?nodes=1&figure=totals"),
         ("POST", f"/models/{model_id}/ask"),
         ("GET", f"/compare?right={model_id}"),
         ("GET", "/recommendations"),

@@ -41,7 +41,7 @@ def test_two_versions_differ_in_a_stage_and_the_page_says_why(
     answer = client("viewer").get(f"/compare{query(*versions)}")
     assert answer.status_code == 200
     text = " ".join(Page(answer.text).text.split())
-    assert "1 of the 2 stages that both have has another best tier." in text
+    assert "1 of the 2 stages in both has another best tier." in text
     assert (
         "split moves from ram to disk, mostly because of reading: that takes 1.5 s more on disk than on ram "
         "in version 1, and 58 s less in version 2."
@@ -72,7 +72,7 @@ def test_two_node_counts_of_a_model_are_compared(
     assert [found[side]["makespan_s"] for side in ("left", "right")] == [5.0, 3.5]
     text = Page(client("viewer").get(f"/compare{query(*same, nodes=1, right_nodes=2)}").text).text
     assert "On 1 node" in text
-    assert "None of the 2 stages that both have has another best tier." in text
+    assert "None of the 2 stages in both has another best tier." in text
     both = client("viewer").get(f"{API}{query(*same, nodes=2)}").json()["comparison"]
     assert [both[side]["nodes"] for side in ("left", "right")] == [2, 2]
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import csv
 import json
 import xml.etree.ElementTree as ElementTree
 from html import unescape
 from importlib.resources import files
+from io import StringIO
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from qosflow_airflow.core.evaluation import evaluate_model
-from qosflow_airflow.core.figure_data import region_costs, regions_scatter, signature, totals
+from qosflow_airflow.core.figure_data import cost_shift, region_costs, regions_scatter, signature, totals
 from qosflow_airflow.core.makespan_rules import COMPLETE
 from qosflow_airflow.core.model import Model, ScaleModel
 from qosflow_airflow.core.qos import QoSRequest
@@ -20,7 +22,15 @@ from qosflow_airflow.core.space_costs import space_costs
 from qosflow_airflow.core.tiers import StorageTier, TierCatalog
 from qosflow_airflow.core.workflow import INITIAL_DATA, Stage, Workflow
 from qosflow_airflow.store.base import ModelVersion
-from qosflow_airflow.web.charts import draw_costs, draw_regions, draw_signature, draw_totals, element
+from qosflow_airflow.web.charts import (
+    draw_costs,
+    draw_regions,
+    draw_shift,
+    draw_signature,
+    draw_totals,
+    element,
+)
+from qosflow_airflow.web.figure_tables import TABLES, Column, Table, configurations_of, table_of
 from qosflow_airflow.web.what_if import as_code, form_query, parse_form
 from tests.support.small_model import KeptStore, publish_model, small_catalog, small_workflow, stage_times
 from tests.web.conftest import Client
@@ -79,7 +89,7 @@ def test_the_page_of_a_model_shows_regions_orderings_and_figures_with_their_numb
     page = Page(answer.text)
     for words in ("On 2 nodes", "FSF", "regions", "Use 2 nodes, every stage on ram", "measured", "100.0%"):
         assert words in page.text, words
-    assert page.tags.count("figure") == 4
+    assert page.tags.count("figure") == 5
     assert page.handlers == []
     assert "style" not in page.tags
     scripts = [link for link in page.links if link.endswith(".js")]
@@ -185,8 +195,9 @@ def test_operator_code_is_python_that_asks_the_same() -> None:
 
 def test_every_figure_is_well_formed_and_can_be_read_out(model: Model) -> None:
     costs = space_costs(model, 1)
+    scatter = regions_scatter(model, costs)
     drawn = {
-        "regions": draw_regions(regions_scatter(model, costs)),
+        "regions": draw_regions(scatter, configurations_of(scatter)),
         "costs": draw_costs(region_costs(model, costs)),
         "signature": draw_signature(signature(model, 1)),
         "totals": draw_totals(totals(evaluate_model(model))),
@@ -241,13 +252,117 @@ def test_a_model_needs_a_login(client: Client, version: ModelVersion, path: str)
     assert "split" not in answer.text
 
 
-@pytest.mark.parametrize("card", [{"median_error": 0.125, "concordance": 0.9}, {"median_error": None}])
 def test_what_runs_said_of_the_model_is_shown(
-    client: Client, store: KeptStore, version: ModelVersion, card: dict[str, Any]
+    client: Client, store: KeptStore, version: ModelVersion
 ) -> None:
-    store.add_report_card(version.model_id, card)
-    answer = client("viewer").get(f"/models/{version.model_id}")
+    viewer, address = client("viewer"), f"/models/{version.model_id}"
+    assert "qosflow validate" in Page(viewer.get(address).text).text
+    card = {
+        "concordance": 0.934,
+        "median_error": 0.125,
+        "p90_error": 0.31,
+        "coverage_90": None,
+        "runs": 24,
+        "configurations": 8,
+        "makespan_s": {"least": 3.0, "most": 41.5},
+    }
+    kept = store.add_report_card(version.model_id, card)
+    text = " ".join(Page(viewer.get(address).text).text.split())
+    for words in (
+        "Pairs put in the right order 93% at least 95%",
+        "Median error 12% at most 15%",
+        "Error that 9 of 10 stay below 31%",
+        "Runs within their 90% interval – 85% to 95%",
+        "Runs 24",
+        "Configurations that were run 8",
+        "Measured makespans 3.00 s to 41.50 s",
+        f"Tried {kept.created_at:%Y-%m-%d}",
+    ):
+        assert words in text, words
+    found = viewer.get(f"/api/v1{address}").json()
+    assert found["report_card"] == card
+    assert found["report_card_at"] == kept.created_at.isoformat().replace("+00:00", "Z")
+
+
+def test_a_report_card_of_another_version_shows_what_it_has(
+    client: Client, store: KeptStore, version: ModelVersion
+) -> None:
+    store.add_report_card(version.model_id, {"median_error": None})
+    text = " ".join(Page(client("viewer").get(f"/models/{version.model_id}").text).text.split())
+    assert "Median error – at most 15%" in text
+
+
+def figures_of(model: Model) -> list[dict[str, Any]]:
+    costs = {nodes: space_costs(model, nodes) for nodes in model.nodes}
+    of_regions = [region_costs(model, one) for one in costs.values()]
+    return [
+        regions_scatter(model, costs[1]),
+        of_regions[0],
+        cost_shift(model.workflow.name, of_regions),
+        signature(model, 1),
+        totals(evaluate_model(model)),
+    ]
+
+
+def test_every_figure_has_its_numbers_as_rows(model: Model) -> None:
+    for data in figures_of(model):
+        table = table_of(data)
+        lines = list(csv.reader(StringIO(table.to_csv())))
+        assert lines[0] == [column.name for column in table.columns]
+        assert len(lines) == len(table.rows) + 1
+        assert len(table.shown(2)) == min(2, len(table.rows))
+        assert all(len(line) == len(table.columns) for line in lines)
+    assert {data["figure"] for data in figures_of(model)} == set(TABLES)
+    shift = table_of(figures_of(model)[2])
+    for nodes, _, _, *parts, makespan_s in shift.rows:
+        assert nodes in (1, 2)
+        assert sum(parts) == pytest.approx(makespan_s)  # type: ignore[arg-type]
+
+
+def test_a_point_says_its_configuration(model: Model) -> None:
+    data = figures_of(model)[0]
+    drawn = ElementTree.fromstring(draw_regions(data, configurations_of(data)))
+    said = [one.findtext("title") for one in drawn.findall("circle")]
+    assert said[0] == "region 0: 5 s, every stage on ram"
+    assert len(set(said)) == 4
+    makespans, layouts = model.makespans(1), np.array(data["layouts"], dtype=np.int8)
+    assert makespans.makespan_s(layouts).tolist() == data["makespan_s"]
+
+
+def test_bars_of_all_node_counts_stand_side_by_side(model: Model) -> None:
+    data = figures_of(model)[2]
+    drawn = ElementTree.fromstring(draw_shift(data))
+    bars = drawn.findall("rect")
+    assert len(bars) == 4 * sum(len(one["regions"]) for one in data["scales"])
+    groups = [
+        [float(bar.attrib["x"]) for bar in bars if f"{n} node" in bar.findtext("title", "")] for n in (1, 2)
+    ]
+    assert max(groups[0]) < min(groups[1])
+
+
+@pytest.mark.parametrize("figure", ["regions", "costs", "shift", "signature", "totals"])
+def test_the_numbers_of_a_figure_are_a_file(client: Client, version: ModelVersion, figure: str) -> None:
+    viewer = client("viewer")
+    page = Page(viewer.get(f"/models/{version.model_id}?nodes=2").text)
+    (link,) = [one for one in page.links if f"figures.csv?figure={figure}&" in one]
+    answer = viewer.get(f"/models/{link}".replace("/models/../", "/"))
     assert answer.status_code == 200
-    said = "median error 12 %" if card["median_error"] else "median error –"
-    assert said in Page(answer.text).text
-    assert client("viewer").get(f"/api/v1/models/{version.model_id}").json()["report_card"] == card
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{figure}-2.csv"'
+    data = viewer.get(f"/api/v1/models/{version.model_id}/figures?nodes=2").json()[figure]
+    assert answer.text == table_of(data).to_csv()
+    assert client(None).get(f"/models/{link}".replace("/models/../", "/")).status_code == 401
+
+
+def test_a_figure_that_there_is_not_is_not_found(
+    client: Client, store: KeptStore, mounts: dict[str, str]
+) -> None:
+    version = publish_model(store, small_workflow(), small_catalog(mounts))
+    address = f"/api/v1/models/{version.model_id}/figures.csv"
+    for figure, status in (("regions", 404), ("shift", 404), ("totals", 200), ("pie", 422)):
+        assert client("viewer").get(f"{address}?nodes=1&figure={figure}").status_code == status
+
+
+def test_a_spreadsheet_computes_nothing_of_a_name() -> None:
+    table = Table((Column("=1+1", "x"), Column("n", "n", "seconds")), (("@sum(a)", -1.5), ("fine", None)))
+    assert table.to_csv() == "'=1+1,n\n'@sum(a),-1.5\nfine,\n"
