@@ -112,7 +112,7 @@ def cost_shift(workflow: str, costs: Sequence[Mapping[str, Any]]) -> dict[str, A
     ``nodes``, ``regions``, ``sizes``, ``makespan_s``, ``split_s`` and ``largest`` as they are there.
     """
     kept = ("nodes", "regions", "sizes", "makespan_s", "split_s", "largest")
-    fastest = [f"{_nodes(one['nodes'])}: {one['largest'][0]}" for one in costs]
+    fastest = [f"{_nodes(one['nodes'])}: {_in_turn(one['largest'][:1])}" for one in costs]
     return {
         "figure": "shift",
         "title": f"{workflow}: what the makespans of regions consist of, by node count",

@@ -33,8 +33,9 @@ def _figures(report: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure("Runs within their 90% interval", _share(report, "coverage_90"), f"{low:.0%} to {high:.0%}")
     yield Figure("Runs", _count(report, "runs"))
     yield Figure("Configurations that were run", _count(report, "configurations"))
-    took = report.get("makespan_s") or {}
-    yield Figure("Measured makespans", f"{seconds(took.get('least'))} to {seconds(took.get('most'))}")
+    took = report.get("makespan_s")
+    words = f"{seconds(took.get('least'))} to {seconds(took.get('most'))}" if took else NOTHING
+    yield Figure("Measured makespans", words)
 
 
 def _share(report: Mapping[str, Any], name: str) -> str:

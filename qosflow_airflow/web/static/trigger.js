@@ -12,7 +12,7 @@
   };
 
   const words = (values) => Object.entries(values)
-    .map(([name, value]) => `${name} = ${JSON.stringify(value)}`).join(", ");
+    .map(([name, value]) => `${name} = ${value === null ? "none" : JSON.stringify(value)}`).join(", ");
 
   function show(run) {
     const defaults = words(run.defaults);
@@ -51,7 +51,7 @@
     const found = await answer.json();
     if (answer.ok) return show(found);
     const { message, cure } = found.error;
-    return say(`No run was started. ${message.replace(/\.?$/, ".")}${cure ? ` ${cure}` : ""}`, true);
+    return say(`No run was started: ${message.replace(/\.?$/, ".")}${cure ? ` ${cure}` : ""}`, true);
   }
 
   place.addEventListener("click", async (event) => {
