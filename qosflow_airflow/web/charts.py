@@ -6,6 +6,7 @@ Colours are classes of the style sheet, so that they follow light and dark; ther
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from math import ceil, floor, log10
 from typing import Any
@@ -25,13 +26,17 @@ STAGE_W, STAGE_H, COLUMN_W, ROW_H = 138.0, 54.0, 186.0, 76.0
 
 def element(name: str, *inner: object, **attributes: object) -> Markup:
     """Return an element, text and values escaped; in names ``_`` is a hyphen, and ``klass`` is class."""
-    named = {key.replace("klass", "class").replace("_", "-"): value for key, value in attributes.items()}
-    said = Markup("").join(
-        Markup(' {}="{}"').format(key, f"{value:.2f}" if isinstance(value, float) else value)
-        for key, value in named.items()
+    # Joined as text and not with Markup.format: a scatter has thousands of elements.
+    said = "".join(
+        f' {_attribute(key)}="{f"{value:.2f}" if isinstance(value, float) else escape(value)}"'
+        for key, value in attributes.items()
     )
-    content = Markup("").join(escape(one) for one in inner)
-    return Markup("<{0}{1}>{2}</{0}>").format(name, said, content)
+    return Markup(f"<{name}{said}>{''.join(map(escape, inner))}</{name}>")  # noqa: S704 - escaped above
+
+
+@cache
+def _attribute(key: str) -> str:
+    return key.replace("klass", "class").replace("_", "-")
 
 
 def drawing(data: Mapping[str, Any], parts: Iterable[Markup], width: float, height: float) -> Markup:
