@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import quote, urlencode
 
 from fastapi import FastAPI
@@ -48,6 +48,8 @@ class Names:
             return self.__dict__[parameter]
         if annotation is int:
             return 1
+        if get_origin(annotation) is Literal:
+            return get_args(annotation)[-1]
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return {
                 name: self.value(route, name, one.annotation)
