@@ -30,9 +30,10 @@ from local_run import PROGRAM, WorkflowRun, run_workflow
 
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
 from qosflow_airflow.exceptions import QoSFlowError
-from qosflow_airflow.measure import measure_tiers, write_profile
 from qosflow_airflow.measure.page_cache import evict
+from qosflow_airflow.measure.profile_csv import write_profile
 from qosflow_airflow.measure.scratch import is_memory, scratch, usable_bytes
+from qosflow_airflow.measure.tiers import measure_tiers
 from qosflow_airflow.readers.tiers_yaml import check_tier_name
 from qosflow_airflow.readers.workflow_yaml import read_workflow_yaml
 
