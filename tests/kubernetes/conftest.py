@@ -23,6 +23,22 @@ DISK = {"claim": "home"}
 MEMORY = {"empty_dir": True, "size_limit_gib": 0.5, "requests": {"cpu": "100m"}}
 
 
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What triggers say of the pods that they watch: one that fails is made up for by the task itself."""
+    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+    said: list[str] = []
+    trigger_reentry = KubernetesPodOperator.trigger_reentry
+
+    def listening(operator: Any, context: Any, event: dict[str, Any]) -> Any:
+        said.append(event["status"])
+        return trigger_reentry(operator, context, event)
+
+    monkeypatch.setattr(KubernetesPodOperator, "trigger_reentry", listening)
+    return said
+
+
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs that the workload's image has on its path."""
@@ -48,8 +64,8 @@ def cluster(
     with serving(made) as config:
         extra = f'{{"conn_type": "kubernetes", "extra": {{"kube_config_path": "{config}"}}}}'
         monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", extra)
-        # The pods of a deferred task are watched by the triggerer, which reads the same file.
-        monkeypatch.setenv("KUBECONFIG", str(config))
+        # The trigger of a deferred task takes one or the other.
+        monkeypatch.delenv("KUBECONFIG", raising=False)
         yield made
 
 

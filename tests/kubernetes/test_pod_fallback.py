@@ -79,6 +79,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, airflow_database: None)
     with serving(made) as config:
         extra = f'{{"conn_type": "kubernetes", "extra": {{"kube_config_path": "{config}"}}}}'
         monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", extra)
+        monkeypatch.delenv("KUBECONFIG", raising=False)
         yield found
 
 

@@ -79,19 +79,24 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, airflow_database: N
     with serving(made) as config:
         extra = f'{{"conn_type": "kubernetes", "extra": {{"kube_config_path": "{config}"}}}}'
         monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", extra)
-        monkeypatch.setenv("KUBECONFIG", str(config))
+        monkeypatch.delenv("KUBECONFIG", raising=False)
         yield made
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_pod_copies_between_shared_tiers_and_only_where_there_is_something_to_copy(
-    deferrable: bool, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deferrable: bool,
+    cluster: FakeCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    watched: list[str],
 ) -> None:
     name = f"copies_{deferrable}".lower()
     settings = {"pin": "split=disk,merge=fast", "copy": None, "deferrable": deferrable}
     text = DAG_FILE.format(name=name, python=sys.executable, task=TASK, **settings)
     run = run_file(text, tmp_path / "dags", f"pods_{name}", monkeypatch)
     assert run.state == "success"
+    assert set(watched) == ({"success"} if deferrable else set())
     found = states(run)
     assert (
         found["all.split.stage_in"]

@@ -28,7 +28,7 @@ from tests.dags.conftest import Installation, RunDag, installation, run_dag
 from tests.dags.test_runs import returned, states
 from tests.faults.conftest import recommendations, store
 from tests.faults.test_tiers import BREAK, REASONS, ROOT
-from tests.kubernetes.conftest import ALL, BuildModel, build_model
+from tests.kubernetes.conftest import ALL, BuildModel, build_model, watched
 from tests.kubernetes.test_genome_pods import labels, outputs, pinned
 from tests.support import faulty_tier as faulty
 from tests.support.faulty_tier import faulty_tier
@@ -36,7 +36,7 @@ from tests.support.pod_run import run_pods
 from tests.support.small_model import KeptStore, publish_model, small_workflow
 from tests.support.small_run import write_initial_data
 
-__all__ = ["build_model", "installation", "run_dag", "store"]
+__all__ = ["build_model", "installation", "run_dag", "store", "watched"]
 
 pytestmark = [
     pytest.mark.system,
@@ -63,6 +63,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     api.create_namespace({"metadata": {"name": name}})
     extra = f'{{"conn_type": "kubernetes", "extra": {{"kube_config_path": "{os.environ["KUBECONFIG"]}"}}}}'
     monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", extra)
+    # The trigger of a deferred task takes one or the other.
+    monkeypatch.delenv("KUBECONFIG")
     monkeypatch.setenv("QOSFLOW_GENOME_NAMESPACE", name)
     monkeypatch.setenv("QOSFLOW_GENOME_IMAGE", IMAGE)
     yield Cluster(api, name)
@@ -110,12 +112,14 @@ def test_a_deferred_run_on_a_tier_of_the_node_reads_what_lies_there(
     run_dag: RunDag,
     memory: Path,
     monkeypatch: pytest.MonkeyPatch,
+    watched: list[str],
 ) -> None:
     monkeypatch.setenv("QOSFLOW_GENOME_DEFERRABLE", "true")
     tmpfs = {"host_path": str(memory), "size_limit_gib": 0.25}
     build_model(1, disk={"host_path": str(installation.disk)}, tmpfs=tmpfs)
     run = run_dag("genome_pods", deadline_s=600, pin=pinned(**dict.fromkeys(ALL, "tmpfs")))
     assert run.state == "success"
+    assert set(watched) == {"success"}
     home = installation.disk / returned(run, "recommend")["recommendation_id"]
     copied = {path.stem for path in (home / "records" / "copies").iterdir()}
     assert "individuals_merge-individuals-0" not in copied
