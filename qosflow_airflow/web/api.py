@@ -13,6 +13,7 @@ from qosflow_airflow.core.rules import sentence
 from qosflow_airflow.store.base import MAX_ROWS, ModelVersion, RecommendationRecord, ReportCard, Store
 from qosflow_airflow.store.summaries import RunLine, WorkflowSummary
 from qosflow_airflow.web.access import DagReader, check_name, check_readable, readable
+from qosflow_airflow.web.answer_types import AnswerOut
 from qosflow_airflow.web.api_types import (
     Drift,
     FiguresOut,
@@ -42,6 +43,8 @@ RECENT = 20
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal} for status in (400, 401, 403, 404, 422, 503)
 }
+# Described and not validated: what an answer says must never be lost to its description.
+ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": AnswerOut}}
 
 Limit = Annotated[int, Query(ge=1, le=MAX_ROWS)]
 Offset = Annotated[int, Query(ge=0, le=2**31 - 1)]
@@ -70,7 +73,7 @@ def build_api(
             store.workflow(name)
             return Models(models=[model_version(one) for one in store.models(name, limit)])
 
-    @router.post("/workflows/{name:path}/ask")
+    @router.post("/workflows/{name:path}/ask", response_model=None, responses=ANSWERS)
     def ask_workflow(name: str, question: Question) -> dict[str, Any]:
         """What the newest model of a workflow answers; nothing is kept."""
         request = QoSRequest.parse(question.model_dump())
@@ -92,7 +95,7 @@ def build_api(
         with open_store() as store:
             return figures_out(known.get(store, model_id), nodes, region)
 
-    @router.post("/models/{model_id}/ask")
+    @router.post("/models/{model_id}/ask", response_model=None, responses=ANSWERS)
     def ask_model(model_id: str, question: Question) -> dict[str, Any]:
         """What a model answers; nothing is kept."""
         request = QoSRequest.parse(question.model_dump())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,11 +10,16 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter
 
 from qosflow_airflow.answers import answer_request, answer_with_lesson
+from qosflow_airflow.core.makespan_rules import COMPLETE
 from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.recommend import recommend
 from qosflow_airflow.exceptions import StoreUnavailableError
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord
+from qosflow_airflow.web.answer_types import AnswerOut
+from tests.support.models import random_model
 from tests.support.small_model import KeptStore, publish_model, small_catalog, small_workflow
 from tests.web.conftest import Client
 
@@ -111,6 +117,9 @@ def test_the_document_names_every_route_as_it_is_served(client: Client) -> None:
     named = {(method.upper(), path) for path, found in document["paths"].items() for method in found}
     assert len(named) == len(routes("", ""))
     assert all(path.startswith(f"{API}/") for _, path in named)
+    answered = document["paths"][f"{API}/models/{{model_id}}/ask"]["post"]["responses"]["200"]
+    kinds = answered["content"]["application/json"]["schema"]["oneOf"]
+    assert [one["$ref"].rpartition("/")[2] for one in kinds] == ["FeasibleOut", "InfeasibleOut"]
     for found in document["paths"].values():
         for operation in found.values():
             assert operation["security"]
@@ -205,6 +214,29 @@ def test_an_interval_from_past_runs_is_the_same_on_the_page(
     assert found["interval"] == json.loads(json.dumps(expected))
     page = client("viewer").get(f"/models/{version.model_id}/answer?deadline_s=99").text
     assert expected["words"] in page
+
+
+def undeclared(given: Any, typed: Any) -> set[str]:
+    """The fields of an answer that its type passes on without naming them."""
+    if isinstance(typed, BaseModel):
+        found = set(typed.model_extra or {})
+        parts = [(given[name], getattr(typed, name)) for name in type(typed).model_fields if name in given]
+    elif isinstance(typed, list):
+        found, parts = set(), list(zip(given, typed, strict=True))
+    else:
+        return set()
+    return found.union(*(undeclared(*part) for part in parts))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_field_of_an_answer_is_typed(seed: int) -> None:
+    rng = random.Random(seed)
+    model = random_model(rng, COMPLETE, stages=4)
+    for request in (QoSRequest(), QoSRequest(deadline_s=1e-3), QoSRequest(max_node_hours=1e-9, max_nodes=1)):
+        answer = {**recommend(model, request).answer, "calibration": {}}
+        typed = TypeAdapter(AnswerOut).validate_python(answer)
+        assert undeclared(answer, typed) == set()
+        assert typed.model_dump(exclude_unset=True) == answer
 
 
 def test_an_answer_heeds_runs_that_finished_since(
