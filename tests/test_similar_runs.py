@@ -96,9 +96,11 @@ def test_runs_on_hosts_as_busy_are_more_similar_where_the_load_is_known(store: S
         told = {"start_s": 0.0, "end_s": 3.0, "load": load, "load_source": "host"}
         counts = {"split": 3, "merge": 1}
         store.add_observations(
-            Observation(identifier, stage, at, 1, "success", count=count, **told)
-            for stage, count in counts.items()
-            for at in range(count)
+            [
+                Observation(identifier, stage, at, 1, "success", count=count, **told)
+                for stage, count in counts.items()
+                for at in range(count)
+            ]
         )
     model = load_model(store, "two").model
     asked_of = {"nodes": 1, "tiers": {"split": "ram", "merge": "ram"}}
