@@ -2,7 +2,7 @@
 
 A residual is the logarithm of a stage's observed time over the model's own estimate for the configuration
 that ran. Residuals of a stage on a tier are estimated in three steps, each shrunk towards the one before by
-``n / (n + 5)``: what all stages have in common, what a stage adds, what a tier adds to its stage. So a tier
+``n / (n + 1)``: what all stages have in common, what a stage adds, what a tier adds to its stage. So a tier
 that was never tried is corrected like the others of its stage, and does not look good only because it is
 unknown. Medians are used: one odd run among several does not move them.
 """
@@ -21,8 +21,8 @@ from qosflow_airflow.core.transfer import FloatArray, StageTimes
 
 WINDOW_RUNS = 50
 """So many of the newest runs count."""
-SHRINKAGE = 5.0
-"""As many observations of nothing as a correction starts with."""
+SHRINKAGE = 1.0
+"""As many observations of nothing as a correction starts with. Held out, more of them made errors larger."""
 OUTLIER_FACTOR = 100.0
 """A time further off than this many times its estimate tells of something else than speed."""
 MIN_FOR_SPREAD = 5

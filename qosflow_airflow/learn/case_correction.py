@@ -2,7 +2,7 @@
 
 It is judged on workflows left out: each case is corrected by the cases of all other workflows. Only where
 errors become smaller that way, workflow by workflow and by more than chance, are corrections used. They are
-for workflows that calibration knows little of: their share is what calibration leaves, ``5 / (n + 5)`` after
+for workflows that calibration knows little of: their share is what calibration leaves, ``1 / (n + 1)`` after
 ``n`` runs, so that nothing is corrected twice.
 """
 

@@ -81,6 +81,22 @@ def throttled_tier(folder: Path, size_bytes: int, rate_mib_s: float) -> Iterator
         _take_down(mount, image)
 
 
+def limit_rate(mount: Path, rate_mib_s: float) -> None:
+    """Have a throttled tier that is mounted read and write at another rate from now on.
+
+    Raises
+    ------
+    MeasurementError
+        When ``mount`` is none.
+    """
+    device = _device_of(mount.with_suffix(".img")) if mount.name.startswith(_PREFIX) else ""
+    if not device:
+        raise MeasurementError(
+            "is no throttled tier", source=mount, cure="Give what throttled_tier() yields."
+        )
+    _limit(device, int(rate_mib_s * MIB))
+
+
 def _limits() -> tuple[Path, ...]:
     return tuple(LIMITS / f"blkio.throttle.{operation}_bps_device" for operation in ("read", "write"))
 

@@ -10,7 +10,12 @@ import pytest
 
 from qosflow_airflow.exceptions import MeasurementError
 from qosflow_airflow.measure import throttled_tier as module
-from qosflow_airflow.measure.throttled_tier import LIMITS, throttled_tier, why_not_throttled
+from qosflow_airflow.measure.throttled_tier import (
+    LIMITS,
+    limit_rate,
+    throttled_tier,
+    why_not_throttled,
+)
 
 MIB = 1 << 20
 SIZE = 48 * MIB
@@ -85,6 +90,16 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
         assert _mounts().count(str(tmp_path)) == 1
         assert mount.is_mount()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.system
+@possible
+def test_a_tier_may_become_slower_while_it_is_used(tmp_path: Path) -> None:
+    with throttled_tier(tmp_path, SIZE, 64) as mount:
+        limit_rate(mount, 8)
+        assert _write_s(mount / "file", 8 * MIB) > 0.7  # 0.125 s at the rate of before
+    with pytest.raises(MeasurementError, match="no throttled tier"):
+        limit_rate(tmp_path, 8)
 
 
 @possible
