@@ -196,7 +196,10 @@ def curves(folder: Path) -> dict[str, Any]:
     """Return errors as they were, and those over random orders, by numbers of runs that had taught."""
     kept = json.loads((folder / RUNS).read_text(encoding="utf-8"))
     model = read_model_folder(folder / MODEL)
-    runs = [FinishedRun(**one) for one in kept["runs"]]
+    runs = [
+        FinishedRun(**{name: tuple(held) if isinstance(held, list) else held for name, held in one.items()})
+        for one in kept["runs"]
+    ]
     rng = np.random.default_rng(0)
     orders = [rng.permutation(len(runs)) for _ in range(ORDERS)]
     steps = [step for step in STEPS if step < len(runs)]
