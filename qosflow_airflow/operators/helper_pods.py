@@ -112,6 +112,8 @@ class HelperPods:
 
     def _create(self, row: Mapping[str, Any], label: str) -> None:
         become(self.operator, row)
+        # A sidecar that waits for the task to fetch a result would keep the pod alive.
+        self.operator.do_xcom_push = False
         pod = self.operator.build_pod_request_obj(self.context)
         pod.metadata.labels = {**row["labels"], HELPER_LABEL: label}
         with asked("create a pod"):

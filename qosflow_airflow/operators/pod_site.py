@@ -16,6 +16,7 @@ from qosflow_airflow.hooks import settings
 from qosflow_airflow.operators.helper_pods import HelperPods, PodEnd
 from qosflow_airflow.operators.pod_rows import with_copy_command
 from qosflow_airflow.operators.run_rows import PLAN, Part, Rows, placement_of, xcom_key
+from qosflow_airflow.operators.session import task_errors
 from qosflow_airflow.operators.site import Planned, Run
 
 if TYPE_CHECKING:
@@ -72,15 +73,16 @@ class InPods:
         from qosflow_airflow.core.pods import plan_pods
 
         placement = placement_of(run)
-        plan = plan_pods(
-            placement,
-            self.catalog,
-            self.setup["nodes"],
-            tasks_per_pod=self.setup["tasks_per_pod"],
-            max_rows=settings.max_map_length(),
-            fallback=self.setup["fallback"],
-            unbrought=unbrought(placement, planned()),
-        )
+        with task_errors():
+            plan = plan_pods(
+                placement,
+                self.catalog,
+                self.setup["nodes"],
+                tasks_per_pod=self.setup["tasks_per_pod"],
+                max_rows=settings.max_map_length(),
+                fallback=self.setup["fallback"],
+                unbrought=unbrought(placement, planned()),
+            )
         parts = {"stage": plan.stages, "stage_in": plan.stage_in, "stage_out": plan.stage_out}
         return [with_copy_command(row, self.setup["copy_command"]) for row in parts[part][stage]]
 
