@@ -51,7 +51,7 @@ def tell(store: PostgresStore, record: RecommendationRecord, factor: float, wait
 def test_a_report_says_how_predictions_held_and_what_they_are_corrected_by(
     store: PostgresStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for deadline_s in (30.0, 8.0, None):
+    for deadline_s in (30.0, 8.9, None):
         tell(store, ask(store, deadline_s=deadline_s), 1.5, wait_s=2.0)
     ask(store)
     ask(store, deadline_s=0.1)
