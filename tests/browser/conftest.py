@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,24 +14,16 @@ from typing import Any
 import pytest
 from airflow_api import AirflowApi
 from airflow_services import AirflowServices
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect, sync_playwright
+from browser import LIMIT_MS, chromium, log_in
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect
 from state import ROOT, StateFolder, load_settings
 
 from tests.support.installation import bringup, own_state
 
 DAG = "genome_local"
 WORKFLOW = "genome"
+DEADLINE_S = 300  # kept many times over, however busy the machine is
 SCREENSHOTS = Path(os.environ.get("QOSFLOW_SCREENSHOTS") or ROOT / ".qosflow" / "screenshots")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARGUMENTS = [
-    "--no-sandbox",  # Chromium refuses to run as root with it, and loads nothing here but our own pages
-    "--disable-dev-shm-usage",  # in a container, it is small
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-LIMIT_MS = 60_000  # a busy machine takes many times what an idle one does
 
 
 @dataclass(frozen=True)
@@ -68,19 +59,15 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         services = AirflowServices(state, {}, f"http://127.0.0.1:{settings.api_port}", settings)
         api = AirflowApi(services.url, "admin", services.password)
         # What needs no finished run is looked at while it runs.
-        run = beside.submit(api.run_dag, DAG, {"deadline_s": 60, "max_nodes": 1}, 600)
+        run = beside.submit(api.run_dag, DAG, {"deadline_s": DEADLINE_S, "max_nodes": 1}, 600)
         yield Installation(services.url, services.password, run.result)
         run.result()
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed; ./setup.sh test installs it where run as root")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -90,18 +77,11 @@ def login(browser: Browser, installation: Installation) -> Any:
     context.set_default_timeout(LIMIT_MS)
     page = context.new_page()
     page.goto(f"{installation.url}/auth/login")
-    log_in(page, installation)
+    log_in(page, installation.password)
     page.get_by_role("link", name="QoSFlow").wait_for()
     state = context.storage_state()
     context.close()
     return state
-
-
-def log_in(page: Page, installation: Installation) -> None:
-    """Fill the form in which Airflow asks who one is."""
-    page.locator("input[name=username]").fill("admin")
-    page.locator("input[name=password]").fill(installation.password)
-    page.locator("button[type=submit]").click()
 
 
 Visit = Callable[..., Page]

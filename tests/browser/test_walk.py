@@ -7,11 +7,18 @@ from urllib.parse import quote
 
 import demo
 import pytest
+from browser import CHROMIUM, LIMIT_MS, log_in
 from playwright.sync_api import Browser, FrameLocator, Page, expect
 
-from tests.browser.conftest import DAG, LIMIT_MS, WORKFLOW, Installation, Visit, keep_picture, log_in
+from tests.browser.conftest import DAG, DEADLINE_S, WORKFLOW, Installation, Visit, keep_picture
 
-pytestmark = [pytest.mark.system, pytest.mark.airflow]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.airflow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium is installed; as root, ./setup.sh test installs it"
+    ),
+]
 
 PHONE = {"width": 390, "height": 844}
 
@@ -89,7 +96,7 @@ def test_the_addresses_that_the_demo_names_are_reached_through_the_login(
     ):
         context.clear_cookies()
         page.goto(address)
-        log_in(page, installation)
+        log_in(page, installation.password)
         expect(frame_of(page).get_by_role("heading", name=shown)).to_be_visible()
     context.close()
 
@@ -143,7 +150,7 @@ def test_the_tab_of_a_run_shows_what_happened(visit: Visit, installation: Instal
     expect(ours.locator("svg.gantt rect.planned.work")).to_have_count(5)
     keep_picture(page, "tab-run")
     ours.get_by_role("link", name="What if something else were asked?").click()
-    expect(ours.get_by_label("Deadline, s")).to_have_value("60")
+    expect(ours.get_by_label("Deadline, s")).to_have_value(str(DEADLINE_S))
 
 
 def test_the_tab_of_a_task_instance_shows_its_stage(visit: Visit, installation: Installation) -> None:
