@@ -97,7 +97,7 @@ def test_what_runs_have_taught_is_shown_with_the_model_and_in_the_answer(
     assert '<span class="tag drift-unknown" title="too few runs to tell a drift">unknown</span>' in listed
     assert "1 run" in Page(listed).text
     page = Page(client("viewer").get(f"/recommendations/{second.recommendation_id}").text)
-    assert "Corrected by 1 run: split on ram takes 1.3 times its estimate" in page.text
+    assert "Corrected by 1 run: split on ram takes 1.8 times its estimate" in page.text
     told = " ".join(page.text.split())
     assert f"Makespan {second.answer['makespan_s']:.2f} s With Airflow's own time" in told
     assert f"With Airflow's own time {second.answer['run_s']:.2f} s" in told

@@ -209,7 +209,7 @@ def test_what_was_learned_is_said_in_words(
     page = shown(client, record)
     after = page.text.partition("What had been learned")[2]
     assert "Corrected by 1 run" in after
-    assert re.search(r"split\s+ram\s+1\.\d\d\s+1", after)
+    assert re.search(r"split\s+ram\s+\d\.\d\d\s+1", after)
     assert "Drift unknown: too few runs to tell a drift" in " ".join(after.split())
     assert f"{broken.recommendation_id[:8]} : split had tasks that failed" in " ".join(after.split())
     assert f"../recommendations/{broken.recommendation_id}" in page.links
