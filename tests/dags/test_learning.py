@@ -65,6 +65,9 @@ def check_observations(installation: Installation, recommendation_id: str) -> No
         assert one.queue_s is not None
         assert one.queue_s >= 0
         assert one.read_bytes
+        assert one.load_source == "host"
+        assert one.load is not None
+        assert one.dag_version
     assert all(stage.tasks == stage.count and stage.others == 0 for stage in run.stages)
 
 
