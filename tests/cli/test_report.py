@@ -121,3 +121,21 @@ def test_another_answer_is_noticed(store: PostgresStore, capsys: pytest.CaptureF
     assert "ANOTHER ANSWER" in said
     assert "Differs: makespan_s." in said
     assert main(["replay", "nothing"]) == BAD_INPUT
+
+
+def test_an_answer_with_an_interval_from_past_runs_is_made_again_from_the_database(
+    store: PostgresStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for at in range(10):
+        tell(store, ask(store), 1.3 + at % 4 / 17, wait_s=at % 3 / 7)
+    record = ask(store, deadline_s=20.0)
+    assert record.answer["interval"]["words"] == "from 10 past runs on 1 node"
+    assert main(["replay", record.recommendation_id]) == OK
+    assert "the same answer" in capsys.readouterr().out
+    asked = ["recommend", "--workflow", "two", "--deadline-s", "20", "--max-nodes", "1"]
+    assert main(asked) == OK
+    assert "from 10 past runs on 1 node" in capsys.readouterr().out
+    assert main([*asked, "--layers", "none"]) == OK
+    plain = capsys.readouterr().out
+    assert "Corrected by" not in plain
+    assert "past runs" not in plain
