@@ -115,10 +115,17 @@ def test_two_node_counts_are_compared(visit: Visit) -> None:
 def test_a_phone_shows_the_pages_without_scrolling_sideways(visit: Visit, installation: Installation) -> None:
     page = visit(viewport=PHONE, is_mobile=True, has_touch=True)
     installation.finished()
-    for name, link in (("workflows", ""), ("model", "models/"), ("recommendation", "recommendations/")):
-        page.goto("/qosflow/")
+    for name, start, link in (
+        ("workflows", "/qosflow/", None),
+        ("recommendation", "/qosflow/", "recommendations/"),
+        ("run", f"/qosflow/dag?dag_id={DAG}", "run?"),
+        ("model", "/qosflow/", "models/"),
+        ("compare", None, "compare?"),
+    ):
+        if start:
+            page.goto(start)
         if link:
-            page.goto(page.locator(f"a[href^='{link}']").first.evaluate("one => one.href"))
+            page.goto(page.locator(f"a[href*='{link}']").first.evaluate("one => one.href"))
         keep_picture(page, f"phone-{name}")
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], name
 
