@@ -45,7 +45,7 @@ def prepare_bundle(state: StateFolder, tmpfs: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with own_state() as state, ThreadPoolExecutor(1) as beside:
         preparing = prepare_bundle(state, tmp_path_factory.mktemp("tmpfs"))
@@ -64,13 +64,13 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         run.result()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def login(browser: Browser, installation: Installation) -> Any:
     """What a browser keeps of a login through the form."""
     context = browser.new_context()
