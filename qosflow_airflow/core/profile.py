@@ -153,9 +153,10 @@ class StorageProfile:
     def _interpolation_sds(self) -> dict[RateKey, tuple[float, float]]:
         fitted = self.model.rates if self.model is not None else {}
         found = {key: _left_out_sds(*known) for key, known in self._points.items() if key not in fitted}
-        # What too few points cannot tell is taken to be as wrong as the worst of the same profile.
-        worst = max(found.values(), key=lambda sds: _nan_first(sds[1]), default=(math.nan, math.nan))
-        return {key: (worst[1], worst[1]) if math.isnan(sds[0]) else sds for key, sds in found.items()}
+        # What too few points cannot tell is taken to be as wrong as the others of the profile are, pooled.
+        known = [outside for _, outside in found.values() if not math.isnan(outside)]
+        pooled = math.sqrt(sum(sd**2 for sd in known) / len(known)) if known else math.nan
+        return {key: (pooled, pooled) if math.isnan(sds[0]) else sds for key, sds in found.items()}
 
     def _estimates(self, key: RateKey, queries: list[RateQuery]) -> list[RateEstimate]:
         if key not in self._points:
