@@ -123,7 +123,7 @@ def _measured(points: FloatArray, here: NDArray[np.bool_]) -> NDArray[np.bool_]:
     distinct, back = np.unique(points, axis=0, return_inverse=True)
     back = back.ravel()
     order = np.random.default_rng(0).permutation(len(distinct))
-    chosen = [point for point in order if point in set(back[here])][:MEASURED_POINTS]
+    chosen = order[np.isin(order, back[here])][:MEASURED_POINTS]
     return np.isin(back, chosen)
 
 
