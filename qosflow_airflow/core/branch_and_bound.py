@@ -269,8 +269,8 @@ class Queue:
 
         if scale.capacity is None or has_room(cells.least[0]):
             return cells
-        steps = np.unique(cells.objective[np.isfinite(cells.objective)])
-        steps = steps[steps > cells.least[0]].tolist()
+        known = cells.objective[np.isfinite(cells.objective)]
+        steps = sorted(set(known[known > cells.least[0]].tolist()))
         at = bisect_left(steps, True, hi=len(steps) - 1, key=has_room)
         return cells._replace(least=(steps[at], cells.least[1]))
 

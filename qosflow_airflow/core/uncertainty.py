@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.makespan import MakespanModel
+from qosflow_airflow.core.quantiles import quantiles
 from qosflow_airflow.core.run_spread import NORMAL_HALF_WIDTH, RunSpread
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
@@ -95,8 +96,8 @@ class MakespanDraws:
         ``p_deadline`` is the probability to take ``deadline_s`` at most, what a run takes beyond its makespan
         included. ``source`` is ``past_runs``, ``model``, or ``both``; ``runs`` how many past runs tell it.
         """
-        quantiles = self.quantiles_s(layout)
-        if quantiles is None:
+        found = self.quantiles_s(layout)
+        if found is None:
             return None
         source = "model" if self.runs is None else "past_runs" if self._tried(layout) else "both"
         told = "" if self.runs is None else f"{self.runs.runs} past runs {self.runs.whose}"
@@ -106,7 +107,7 @@ class MakespanDraws:
             "both": f"from the model's rates, and at least as wide as {told} were off",
         }
         return {
-            **quantiles,
+            **found,
             "p_deadline": None if deadline_s is None else self.probability_within(layout, deadline_s),
             "source": source,
             "runs": 0 if self.runs is None else self.runs.runs,
@@ -117,7 +118,7 @@ class MakespanDraws:
         """Return quantiles of a layout's makespan (:data:`QUANTILES`); none where a spread is not known."""
         if not self.known(_row(layout))[0]:
             return None
-        found = np.quantile(self.foretold_s(layout), list(QUANTILES.values()))
+        found = quantiles(self.foretold_s(layout), list(QUANTILES.values()))
         return dict(zip(QUANTILES, found.tolist(), strict=True))
 
     def probability_within(self, layout: Sequence[int], deadline_s: float) -> float:
@@ -265,7 +266,7 @@ def _row(layout: Sequence[int]) -> Layouts:
 
 def _log_sd_about(estimate_s: float, drawn_s: FloatArray) -> float:
     """Return the larger half of an interval of 90 % as a standard deviation, 0 where nothing was drawn."""
-    ends_s = np.quantile(drawn_s, [QUANTILES["p05_s"], QUANTILES["p95_s"]])
+    ends_s = quantiles(drawn_s, [QUANTILES["p05_s"], QUANTILES["p95_s"]])
     if not estimate_s > 0 or not (ends_s > 0).all():
         return 0.0
     return float(np.abs(np.log(ends_s / estimate_s)).max()) / NORMAL_HALF_WIDTH

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from qosflow_airflow.core.quantiles import median_of_rows
 from qosflow_airflow.core.transfer import FloatArray, StageTimes
 
 WINDOW_RUNS = 50
@@ -69,7 +70,7 @@ class Calibration:
             if stage in times.stages and tier in tiers:
                 at = times.stages.index(stage), tiers.index(tier)
                 factors[at], spread[at] = correction.factor, correction.log_sd
-        common = np.exp(np.median(np.log(factors), axis=1))
+        common = np.exp(median_of_rows(np.log(factors)))
         compute_s = np.nan_to_num(times.compute.seconds)
         left_over = (factors - common[:, None]) * compute_s[:, None]
         read_s = np.maximum(0.0, times.read.seconds * factors + left_over)

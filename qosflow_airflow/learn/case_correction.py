@@ -74,7 +74,7 @@ def share_of_cases(calibrated_runs: int) -> float:
 def judge(base: CaseBase) -> Judgement:
     """Return what corrections do to the errors of workflows that are left out."""
     errors: dict[str, list[tuple[float, float]]] = {}
-    for at in np.unique(np.linspace(0, len(base) - 1, min(len(base), MAX_JUDGED)).astype(int)).tolist():
+    for at in dict.fromkeys(np.linspace(0, len(base) - 1, min(len(base), MAX_JUDGED)).astype(int).tolist()):
         case = base.cases[at]
         near = base.nearest(case.features, case.platform, without_workflow=case.workflow)
         pair = (abs(case.log_ratio), abs(case.log_ratio - log_correction(near)))

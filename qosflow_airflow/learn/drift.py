@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,7 @@ def detect_drift(log_ratios: Sequence[float]) -> Drift:
     if len(series) <= BASELINE_RUNS:
         return Drift(DriftState.UNKNOWN)
     # From one run to the next: a drift is in few of these differences.
-    noise = max(LEAST_NOISE, 1.4826 * float(np.median(np.abs(np.diff(series)))) / np.sqrt(2.0))
+    noise = max(LEAST_NOISE, 1.4826 * median(np.abs(np.diff(series)).tolist()) / np.sqrt(2.0))
     tame = _tamed(series, noise)
     before = np.arange(BASELINE_RUNS, len(tame))
     level = np.cumsum(tame)[before - 1] / before
@@ -72,15 +73,14 @@ def detect_drift(log_ratios: Sequence[float]) -> Drift:
         return Drift(DriftState.OK)
     state = DriftState.STALE if largest > STALE else DriftState.WATCH
     since = _change(series)
-    return Drift(state, float(np.median(series[since:]) - np.median(series[:since])), since)
+    return Drift(state, median(series[since:].tolist()) - median(series[:since].tolist()), since)
 
 
 def _tamed(series: FloatArray, noise: float) -> FloatArray:
     """Return the series with each run at most :data:`MAX_STEP` away from the mean of those before it."""
     tame = series.copy()
-    tame[:BASELINE_RUNS] = np.median(series[:BASELINE_RUNS]) + np.clip(
-        series[:BASELINE_RUNS] - np.median(series[:BASELINE_RUNS]), -MAX_STEP * noise, MAX_STEP * noise
-    )
+    first, middle = series[:BASELINE_RUNS], median(series[:BASELINE_RUNS].tolist())
+    tame[:BASELINE_RUNS] = middle + np.clip(first - middle, -MAX_STEP * noise, MAX_STEP * noise)
     for at in range(BASELINE_RUNS, len(series)):
         level = tame[:at].mean()
         tame[at] = np.clip(series[at], level - MAX_STEP * noise, level + MAX_STEP * noise)

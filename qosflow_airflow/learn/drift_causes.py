@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from statistics import median
 
 from qosflow_airflow.learn.calibration import Residual
 from qosflow_airflow.learn.finished_run import FinishedRun
@@ -33,7 +32,7 @@ def likely_cause(
     before, after = ([one for one in part if one] for part in (moved_bytes[:since], moved_bytes[since:]))
     same_data = bool(before and after)
     if same_data:
-        ratio = float(np.median(after) / np.median(before))
+        ratio = median(after) / median(before)
         if abs(math.log(ratio)) > OTHER_DATA:
             return f"the data have changed: runs move {ratio:.2g} times as many bytes"
     images, versions = [run.images for run in runs], [run.dag_versions for run in runs]
@@ -91,5 +90,5 @@ def _shifts(residuals: Sequence[Sequence[Residual]], since: int) -> Mapping[str,
     before, after = parts
     by_tier: dict[str, list[float]] = {}
     for key in before.keys() & after.keys():
-        by_tier.setdefault(key[1], []).append(float(np.median(after[key]) - np.median(before[key])))
-    return {tier: float(np.median(found)) for tier, found in by_tier.items()}
+        by_tier.setdefault(key[1], []).append(median(after[key]) - median(before[key]))
+    return {tier: median(found) for tier, found in by_tier.items()}

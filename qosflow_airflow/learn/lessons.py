@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any, Self
 
 import numpy as np
@@ -180,7 +181,7 @@ def learn(
         errors = left_out_errors(_timed(model, whole), layers.calibration)
     if not layers.calibration:
         return Lesson(drift=drift, left_out=left_out, cause=cause, errors=errors)
-    return Lesson(calibration, float(np.median(waits)) if waits else 0.0, drift, left_out, cause, errors)
+    return Lesson(calibration, median(waits) if waits else 0.0, drift, left_out, cause, errors)
 
 
 def whole_runs(model: Model, runs: Sequence[FinishedRun]) -> list[TimedRun]:
