@@ -6,7 +6,7 @@ Nothing here needs more than numpy: asking must not cost a task a second of impo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,8 @@ from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
 from qosflow_airflow.store.finished_runs import Load
 
 if TYPE_CHECKING:
-    from qosflow_airflow.learn.stage_chunks import StageChunks
+    from qosflow_airflow.learn.chunk_request import ChunkRequest
+    from qosflow_airflow.learn.division import Division
 
 
 class LoadedModel(NamedTuple):
@@ -30,10 +31,6 @@ class LoadedModel(NamedTuple):
 
     version: ModelVersion
     model: Model
-
-
-Chunks = Callable[[Model, Recommendation | Infeasible], Mapping[str, "StageChunks"]]
-"""From a model and its answer to the number of tasks of stages."""
 
 
 def load_model(store: Store, workflow: str) -> LoadedModel:
@@ -52,16 +49,23 @@ def answer_with_lesson(
     request: QoSRequest,
     layers: Layers = Layers(),  # noqa: B008  # immutable
     load: Load | None = None,
+    chunks: ChunkRequest | None = None,
 ) -> tuple[Recommendation | Infeasible, LoadedModel]:
     """Answer a request by the newest model and what finished runs teach about it; keep nothing.
 
     Runs that are similar to what is recommended are cited as ``cases`` of the answer, where there are any;
-    ``load``, where it is known, is compared too.
+    ``load``, where it is known, is compared too. ``chunks`` names the stages that may be done in another
+    number of tasks than their workflow's: these numbers are chosen, and the answer holds for them.
     """
+    division = None
     with store.reading():
         loaded = load_model(store, workflow)
         lesson = lesson_for(store, loaded.version, loaded.model, layers)
-    answer = recommend_with(loaded.model, request, lesson)
+        if chunks is not None and chunks.limits and layers.parallelism:
+            from qosflow_airflow.stage_timings import division_for
+
+            division = division_for(store, loaded.model, request, chunks)
+    answer = _answered(loaded.model, request, lesson, division)
     if not layers.cases:
         return answer, loaded
     with store.reading():
@@ -78,23 +82,17 @@ def answer_request(
     run_id: str | None = None,
     task_id: str | None = None,
     try_number: int | None = None,
-    chunks: Chunks | None = None,
+    chunks: ChunkRequest | None = None,
     layers: Layers = Layers(),  # noqa: B008  # immutable
     load: Load | None = None,
 ) -> tuple[RecommendationRecord, Recommendation | Infeasible, LoadedModel]:
     """Answer a request by the newest model and what finished runs teach about it, and keep the answer.
 
-    ``chunks`` returns the number of tasks of each stage that is not done in its workflow's; where there are
-    such stages they are kept as ``chunks`` of the answer. ``layers`` says what is heeded at all,
-    ``load`` how busy the place is.
+    ``chunks``, ``layers`` and ``load`` are those of :func:`answer_with_lesson`.
     """
     # As it will be read again: 20 s and 20.0 s are the same, and not the same text.
     request = QoSRequest.parse(request.to_json())
-    answer, loaded = answer_with_lesson(store, workflow, request, layers, load)
-    planned = {} if chunks is None or not layers.parallelism else chunks(loaded.model, answer)
-    if planned:
-        found = {stage: one.to_json() for stage, one in planned.items()}
-        answer = replace(answer, answer={**answer.answer, "chunks": found})
+    answer, loaded = answer_with_lesson(store, workflow, request, layers, load, chunks)
     record = RecommendationRecord(
         model_id=loaded.version.model_id,
         workflow=workflow,
@@ -107,6 +105,16 @@ def answer_request(
         try_number=try_number,
     )
     return store.add_recommendation(record), answer, loaded
+
+
+def _answered(
+    model: Model, request: QoSRequest, lesson: Lesson, division: Division | None
+) -> Recommendation | Infeasible:
+    if division is None:
+        return recommend_with(model, request, lesson)
+    from qosflow_airflow.learn.division import recommend_divided
+
+    return recommend_divided(model, request, lesson, division)
 
 
 def answer_again(
@@ -141,7 +149,7 @@ def _of_the_rest(
 ) -> Recommendation | Infeasible:
     """Return the answer to the request of ``first`` for what has not begun, with what it was taught."""
     rest = model_of_the_rest(model, nodes, begun, failed)
-    answer = recommend_with(rest, QoSRequest.parse(first.request), Lesson.of(first.answer))
+    answer = _in_numbers_of(first, rest)
     lost = ", ".join(f"{tier} ({reason})" for tier, reason in failed.items())
     kept = ", ".join(f"{stage} on {tier}" for stage, tier in begun.items()) or "nothing"
     why = f"Planned again without {lost}; {kept} has begun and stays."
@@ -159,6 +167,22 @@ def _of_the_rest(
     return replace(answer, answer={**said, "missing": []} if "missing" in said else said)
 
 
+def _in_numbers_of(first: RecommendationRecord, rest: Model) -> Recommendation | Infeasible:
+    """Return the answer of a model to the request of ``first``, in the numbers of tasks that it chose."""
+    request, lesson, division = (
+        QoSRequest.parse(first.request),
+        Lesson.of(first.answer),
+        _division_of(first.answer),
+    )
+    if division is None:
+        return recommend_with(rest, request, lesson)
+    from qosflow_airflow.learn.division import recommend_in_numbers
+    from qosflow_airflow.learn.stage_chunks import StageChunks
+
+    chosen = {stage: StageChunks.from_json(one) for stage, one in first.answer["chunks"].items()}
+    return recommend_in_numbers(rest, request, lesson, division, chosen)
+
+
 def replay(store: Store, recommendation_id: str) -> tuple[RecommendationRecord, Mapping[str, Any]]:
     """Return a kept recommendation, and the answer that its model and what it was taught give to it now."""
     record = store.recommendation(recommendation_id)
@@ -167,12 +191,22 @@ def replay(store: Store, recommendation_id: str) -> tuple[RecommendationRecord, 
 
 def _chunked_again(record: RecommendationRecord, answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an answer with the numbers of tasks chosen again from what they were chosen from."""
-    if "chunks" not in record.answer:
+    if "chunks" not in record.answer or "chunks" in answer:
         return answer
+    # Kept before answers were given in these numbers.
     from qosflow_airflow.learn.stage_chunks import StageChunks
 
     kept = record.answer["chunks"].items()
     return {**answer, "chunks": {stage: StageChunks.from_json(one).again().to_json() for stage, one in kept}}
+
+
+def _division_of(answer: Mapping[str, Any]) -> Division | None:
+    """Return what the numbers of tasks of an answer were chosen by, ``None`` where none were."""
+    if "division" not in answer:
+        return None
+    from qosflow_airflow.learn.division import Division
+
+    return Division.from_json(answer["division"])
 
 
 def _replayed(store: Store, record: RecommendationRecord) -> Mapping[str, Any]:
@@ -180,7 +214,8 @@ def _replayed(store: Store, record: RecommendationRecord) -> Mapping[str, Any]:
     replans = record.answer.get("replans")
     if replans is None:
         if "calibration" in record.answer:
-            taught = recommend_with(model, request, Lesson.of(record.answer)).answer
+            lesson, division = Lesson.of(record.answer), _division_of(record.answer)
+            taught = _answered(model, request, lesson, division).answer
             return with_cases(taught, record.answer.get("cases"))
         return recommend(model, request).answer
     first = store.recommendation(replans["recommendation_id"])

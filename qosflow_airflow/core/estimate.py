@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
 from qosflow_airflow.core.anchoring import Anchor, Rated, anchored
+from qosflow_airflow.core.chunk_times import COUNTS, ChunkTimes
 from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, edges_under
 from qosflow_airflow.core.profile import RateEstimate, RateQuery, StorageProfile
 from qosflow_airflow.core.tiers import NodePool, TierCatalog
-from qosflow_airflow.core.transfer import Provenance, StageTimes, blank_tables
+from qosflow_airflow.core.transfer import Provenance, StageTimes, TimeTable, blank_tables
 from qosflow_airflow.core.volumes import TracedVolumes
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Stage, Workflow
 
@@ -94,6 +96,15 @@ def _output_bytes(stage: str, volumes: TracedVolumes) -> float:
     return 0.0 if written is None else written.volume_bytes
 
 
+class _Divided(NamedTuple):
+    """A stage in another number of tasks, its position and its tier's, and what it reads or writes then."""
+
+    s: int
+    t: int
+    stage: Stage
+    query: RateQuery
+
+
 @dataclass(frozen=True)
 class _Estimator:
     workflow: Workflow
@@ -131,6 +142,7 @@ class _Estimator:
             edge_bytes=None,
             output_bytes=None,
             anchors=self.anchors,
+            chunks=self._chunk_times(tables["read"], tables["write"]),
         )
         return with_volumes(times, self.workflow, self.volumes)
 
@@ -144,6 +156,7 @@ class _Estimator:
             for operation in ("read", "write")
             for tier in tiers
         ]
+        queries += [divided.query for divided in self._grid]
         queries += [self._copy_query(edge, *pair) for edge in self.edges for pair in product(tiers, tiers)]
         asked = list(dict.fromkeys(query for query in queries if query is not None))
         return dict(zip(asked, self.profile.rates_of(asked), strict=True))
@@ -167,6 +180,41 @@ class _Estimator:
         # What was traced just so is measured, even where the rates had to be extrapolated.
         provenance = Provenance.MEASURED if found.observed else provenance
         return found.seconds, provenance, tasks_per_node, found.log_sd
+
+    @cached_property
+    def _grid(self) -> list[_Divided]:
+        """Every read and write in each number of tasks of the grid."""
+        node = self.catalog.node
+        if node.slots is None:
+            return []  # how many tasks run at once, and so how long computing takes, is not known
+        found = []
+        for (s, stage), operation, (t, tier) in product(
+            enumerate(self.workflow.stages), ("read", "write"), enumerate(self.catalog.names)
+        ):
+            query = self._io_query(stage, operation, tier)
+            if query is None:
+                continue
+            for count in COUNTS:
+                divided = replace(stage, tasks=count)
+                at_once = node.tasks_at_once(divided.tasks_per_node(self.nodes))
+                # Of each file a task moves its share.
+                file_bytes = query.file_bytes * stage.tasks / count
+                asked = query._replace(tasks_per_node=at_once, file_bytes=file_bytes)
+                found.append(_Divided(s, t, divided, asked))
+        return found
+
+    def _chunk_times(self, read: TimeTable, write: TimeTable) -> ChunkTimes | None:
+        """Return by how much longer reads and writes take in other numbers of tasks, anchored as they are."""
+        if self.catalog.node.slots is None:
+            return None
+        own_s = {"read": read.seconds, "write": write.seconds}
+        factors = {name: np.ones((*seconds.shape, len(COUNTS))) for name, seconds in own_s.items()}
+        for s, t, stage, query in self._grid:
+            rated = _seconds(query, self._rates[query], int(query.tasks_per_node))
+            seconds = self._anchored(stage, query, rated)[0]
+            at = (s, t, COUNTS.index(stage.tasks))
+            factors[query.operation][at] = seconds / own_s[query.operation][s, t]
+        return ChunkTimes(COUNTS, **factors)
 
     def _io_query(self, stage: Stage, operation: str, tier: str) -> RateQuery | None:
         return io_query(self.volumes, self.catalog, stage, operation, tier, self.nodes)

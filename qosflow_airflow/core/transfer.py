@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.anchoring import Anchor, anchors_from_json, anchors_to_json
+from qosflow_airflow.core.chunk_times import ChunkTimes
 from qosflow_airflow.core.workflow import INITIAL_DATA, Edge
 
 FloatArray = NDArray[np.float64]
@@ -102,6 +103,7 @@ class StageTimes:
     ``edge_bytes`` (E) is what flows along each edge and ``output_bytes`` (S) what each stage writes, all
     tasks together, every file once, NaN where not known; ``None`` where no trace says any of it.
     ``anchors`` is what runs were seen to do, that ``read`` and ``write`` were held against.
+    ``chunks`` is what stages read and write in other numbers of tasks, ``None`` where nothing tells it.
     """
 
     nodes: int
@@ -116,6 +118,7 @@ class StageTimes:
     edge_bytes: FloatArray | None = None
     output_bytes: FloatArray | None = None
     anchors: tuple[Anchor, ...] = ()
+    chunks: ChunkTimes | None = None
 
     @property
     def compute_known(self) -> bool:
@@ -175,6 +178,7 @@ class StageTimes:
             "edge_bytes": _plain(self.edge_bytes),
             "output_bytes": _plain(self.output_bytes),
             "anchors": anchors_to_json(self.anchors),
+            "chunks": None if self.chunks is None else self.chunks.to_json(),
         }
 
     @classmethod
@@ -194,6 +198,8 @@ class StageTimes:
             edge_bytes=_floats(value.get("edge_bytes")),
             output_bytes=_floats(value.get("output_bytes")),
             anchors=anchors_from_json(value.get("anchors", ())),
+            # Models of before numbers of tasks were estimated have none.
+            chunks=ChunkTimes.from_json(value["chunks"]) if value.get("chunks") else None,
         )
 
 

@@ -155,7 +155,15 @@ class _Builder:
                         tables["stage_out"].put((e, a, b), *self._stage_out(edge, source, destination))
         stages, tiers = self.workflow.stage_names, self.catalog.names
         return StageTimes(
-            self.nodes, stages, tiers, self.edges, **tables, edge_bytes=None, output_bytes=None, anchors=()
+            self.nodes,
+            stages,
+            tiers,
+            self.edges,
+            **tables,
+            edge_bytes=None,
+            output_bytes=None,
+            anchors=(),
+            chunks=None,
         )
 
     def _read(self, stage: Stage, tier: str) -> tuple[float, Provenance]:

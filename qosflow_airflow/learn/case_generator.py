@@ -169,6 +169,7 @@ def _nominal_times(workflow: Workflow, family: str, size: int, nodes: int) -> St
         edge_bytes=edge_bytes,
         output_bytes=output_bytes,
         anchors=(),
+        chunks=None,
     )
 
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.transfer import FloatArray
 from qosflow_airflow.exceptions import RequestError
-from qosflow_airflow.learn.parallelism import StageParallelism
+from qosflow_airflow.learn.parallelism import Estimate, StageParallelism
 
 Objective = Literal["time", "node_hours", "cost", "knee", "published"]
 """What to make small.
@@ -41,6 +41,13 @@ PROBE_FACTOR = 4
 REVISIT_RUNS = 10
 """After so many runs in one number of chunks another one is tried."""
 SAME = f"the last {REVISIT_RUNS} runs all had the same number"
+
+
+class Timed(Protocol):
+    """What tells how long a stage takes in so many chunks."""
+
+    def estimate(self, chunks: FloatArray, data_scale: float = 1.0, load: float | None = None) -> Estimate:
+        """Return seconds and their spread per number of chunks."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,22 @@ def choose_chunks(
     table = _table(found, most, goal, data_scale, load)
     if not table.feasible.any():
         return _infeasible(table)
-    return _choice(table, _best(table, goal), "best", f"least {goal.objective.replace('_', '-')}")
+    return _choice(table, _best(table, goal), "best", f"least {_said(goal)}")
+
+
+def better_than_own(
+    found: Timed, own: int, most: int, goal: ChunkGoal = ChunkGoal(), least_gain: float = LEAST_GAIN
+) -> Choice:
+    """Return the best number of chunks up to ``most``, or ``own`` where it is not better by ``least_gain``.
+
+    ``own`` may be more than ``most``.
+    """
+    table = _table(found, max(own, most), goal, 1.0, None)
+    worth = table.feasible & (table.chunks <= most)
+    limit = table.score[own - 1] * (1 - least_gain)
+    if not worth.any() or np.where(worth, table.score, np.inf).min() >= limit:
+        return _choice(table, own - 1, "best", "no other number is better")
+    return _choice(table, _best(table, goal, worth), "best", f"least {_said(goal)}")
 
 
 def next_chunks(
@@ -156,7 +178,7 @@ def next_chunks(
             worth = others & (table.score <= np.where(others, table.score, np.inf).min())
         if worth.any():
             return _choice(table, _most_telling(found, table, worth, data_scale), "probe", reason)
-    return _choice(table, best, "best", f"least {goal.objective.replace('_', '-')}")
+    return _choice(table, best, "best", f"least {_said(goal)}")
 
 
 def _may_differ(
@@ -207,9 +229,7 @@ def _most_telling(found: StageParallelism, table: _Table, worth: BoolArray, data
     return int(np.where(worth, gain, -1.0).argmax())
 
 
-def _table(
-    found: StageParallelism, most: int, goal: ChunkGoal, data_scale: float, load: float | None
-) -> _Table:
+def _table(found: Timed, most: int, goal: ChunkGoal, data_scale: float, load: float | None) -> _Table:
     if most < 1:
         raise RequestError(f"at most {most} chunks are allowed", cure="Allow at least 1.")
     chunks = np.arange(1, most + 1, dtype=np.float64)
@@ -249,10 +269,14 @@ def _above_chord(seconds: FloatArray, node_hours: FloatArray, feasible: BoolArra
     return np.asarray(1.0 + shares[0] + shares[1])
 
 
-def _best(table: _Table, goal: ChunkGoal) -> int:
-    score = np.where(table.feasible, table.score, np.inf)
+def _best(table: _Table, goal: ChunkGoal, among: BoolArray | None = None) -> int:
+    score = np.where(table.feasible if among is None else among, table.score, np.inf)
     enough = score.min() * (1 + LEAST_GAIN if goal.objective == "time" else 1)
     return int(np.flatnonzero(score <= enough)[0])
+
+
+def _said(goal: ChunkGoal) -> str:
+    return goal.objective.replace("_", "-")
 
 
 def _choice(table: _Table, at: int, why: Why, words: str) -> Choice:

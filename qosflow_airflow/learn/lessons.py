@@ -12,7 +12,7 @@ others foretell, which is how wide intervals are (:mod:`~qosflow_airflow.learn.r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Self
@@ -74,13 +74,17 @@ class Lesson:
             scales.append(replace(scale, times=times))
         return replace(model, scales=tuple(scales))
 
-    def search(self, model: Model) -> ConfidentSearch:
-        """Return the search of the model with all of this heeded, worth keeping for several requests."""
+    def search(self, model: Model, change: Callable[[Model], Model] | None = None) -> ConfidentSearch:
+        """Return the search of the model with all of this heeded, worth keeping for several requests.
+
+        ``change`` is what else changes the corrected model.
+        """
         # A model that no longer holds is less sure than its runs were on the whole.
         may_narrow = self.drift.state != DriftState.STALE
         found = {nodes: self.errors.spread(nodes, may_narrow) for nodes in model.nodes}
         spreads = {nodes: spread for nodes, spread in found.items() if spread is not None}
-        return search_of(self.applied(model), spreads)
+        taught = self.applied(model)
+        return search_of(taught if change is None else change(taught), spreads)
 
     @property
     def words(self) -> list[str]:
@@ -137,12 +141,15 @@ class Lesson:
         )
 
 
-def recommend_with(model: Model, request: QoSRequest, lesson: Lesson) -> Recommendation | Infeasible:
+def recommend_with(
+    model: Model, request: QoSRequest, lesson: Lesson, change: Callable[[Model], Model] | None = None
+) -> Recommendation | Infeasible:
     """Return the optimum of a request once what runs teach is heeded; the answer holds it as ``calibration``.
 
-    Errors are those of :func:`~qosflow_airflow.core.recommend.recommend`.
+    ``change`` is what else changes the corrected model. Errors are those of
+    :func:`~qosflow_airflow.core.recommend.recommend`.
     """
-    search = lesson.search(model)
+    search = lesson.search(model, change)
     found = recommend(search.model, request, search, overhead_s=lesson.overhead_s)
     answer = {**found.answer, "calibration": lesson.to_json()}
     answer["explanation"] = explain(answer)

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -14,8 +13,7 @@ from airflow.sdk import BaseOperator
 
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.hooks import settings
-from qosflow_airflow.operators.answered_run import AnsweredRun, any_configuration
-from qosflow_airflow.operators.chunks import OBJECTIVES, ChunkPlanner, parse_limits
+from qosflow_airflow.operators.answered_run import AnsweredRun
 from qosflow_airflow.operators.link import QoSRecommendationLink
 from qosflow_airflow.operators.run_rows import (
     CATALOG,
@@ -35,10 +33,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from qosflow_airflow.answers import LoadedModel
-    from qosflow_airflow.core.model import Model
     from qosflow_airflow.core.qos import QoSRequest
     from qosflow_airflow.core.recommend import Infeasible, Recommendation
-    from qosflow_airflow.learn.stage_chunks import StageChunks
     from qosflow_airflow.store.base import RecommendationRecord, Store
 
 __all__ = ["QoSRecommendOperator", "QoSRecommendationLink"]
@@ -247,6 +243,7 @@ class QoSRecommendOperator(BaseOperator):
         # Imported here: the model's libraries would slow down every parse of every Dag file.
         from qosflow_airflow.answers import answer_request
         from qosflow_airflow.hooks.load import measured_load
+        from qosflow_airflow.learn.chunk_request import ChunkRequest
 
         ti = context["ti"]
         request = self._request()
@@ -260,7 +257,7 @@ class QoSRecommendOperator(BaseOperator):
             run_id=ti.run_id,
             task_id=ti.task_id,
             try_number=ti.try_number,
-            chunks=partial(self._chunks, store, request),
+            chunks=ChunkRequest.parse(self.max_chunks, self.chunk_objective, self._max_rows),
             layers=settings.layers(),
             load=measured_load(socket.gethostname(), is_here=True),
         )
@@ -297,26 +294,6 @@ class QoSRecommendOperator(BaseOperator):
             return "feasible"
         status = _WHEN_INFEASIBLE[self.on_infeasible]
         return "infeasible" if status == "nearest" and record.answer["nearest"] is None else status
-
-    def _chunks(
-        self, store: Store, request: QoSRequest, model: Model, answer: Recommendation | Infeasible
-    ) -> dict[str, StageChunks]:
-        """Return in how many tasks each stage is done that may be divided otherwise."""
-        limits, configuration = parse_limits(self.max_chunks), any_configuration(answer)
-        if configuration is None:
-            return {}
-        if (max_rows := self._max_rows) is not None:
-            limits = {stage: min(most, max_rows) for stage, most in limits.items()}
-        asked = None if self.chunk_objective in (None, "", "None") else str(self.chunk_objective)
-        planner = ChunkPlanner(
-            model.workflow,
-            model.catalog,
-            configuration,
-            limits,
-            asked or OBJECTIVES[request.objective],
-            deadline=request.deadline_s is not None,
-        )
-        return planner.plan(store)
 
     @property
     def _initial_data(self) -> str | None:

@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from qosflow_airflow.answers import replay
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.learn.amdahl import AmdahlLaw, StageTiming
+from qosflow_airflow.learn.chunk_request import parse_limits
 from qosflow_airflow.operators.boundary import _workflow
-from qosflow_airflow.operators.chunks import parse_limits
 from qosflow_airflow.operators.recommend import QoSRecommendOperator
 from qosflow_airflow.store.base import ModelVersion
 from qosflow_airflow.store.finished_runs import Observation
@@ -75,7 +75,8 @@ def test_a_cold_start_keeps_the_number_of_the_workflow_and_says_so(
     assert summary["tasks"] == {"split": 3, "merge": 1}
     assert summary["chunks"]["split"]["why"] == "cold"
     assert (
-        "split in 3 tasks, as its workflow says: no finished run on ram and 2 nodes tells yet how it divides."
+        "split in 3 tasks, as its workflow says: no finished run on ram and 2 nodes tells yet how it "
+        "divides, and the I/O model cannot tell, because how many tasks run at once on a node is not known"
         in capsys.readouterr().out
     )
 
