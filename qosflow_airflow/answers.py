@@ -19,7 +19,7 @@ from qosflow_airflow.learn.lessons import Lesson, recommend_with
 from qosflow_airflow.learned import lesson_for
 from qosflow_airflow.similar_runs import citing, with_cases
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
-from qosflow_airflow.store.finished_runs import Load
+from qosflow_airflow.store.load import Load
 
 if TYPE_CHECKING:
     from qosflow_airflow.learn.chunk_request import ChunkRequest

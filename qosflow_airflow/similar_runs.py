@@ -13,7 +13,7 @@ from qosflow_airflow.learn.finished_run import FinishedRun, modelled_run
 from qosflow_airflow.learn.modelled_run import ModelledRun
 from qosflow_airflow.learned import finished_run, newest_model_of
 from qosflow_airflow.store.base import Store
-from qosflow_airflow.store.finished_runs import Load
+from qosflow_airflow.store.load import Load
 
 if TYPE_CHECKING:
     from qosflow_airflow.learn.case_correction import Citation

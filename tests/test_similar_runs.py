@@ -17,7 +17,8 @@ from qosflow_airflow.cli.exit_codes import OK
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.similar_runs import known_runs, similar_runs
 from qosflow_airflow.store.base import Store
-from qosflow_airflow.store.finished_runs import Load, Observation
+from qosflow_airflow.store.finished_runs import Observation
+from qosflow_airflow.store.load import Load
 from qosflow_airflow.store.memory import MemoryStore
 from qosflow_airflow.store.payload import encode
 from tests.support.small_model import publish_model, small_catalog, small_workflow

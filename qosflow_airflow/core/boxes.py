@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.conditions import Condition, OnTier, truths
-from qosflow_airflow.core.pruning import RegressionTree
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import IntArray
+
+if TYPE_CHECKING:
+    from qosflow_airflow.core.pruning import RegressionTree
 
 Box = NDArray[np.bool_]
 """Stages x tiers: whether the stage may be on the tier."""

@@ -11,7 +11,6 @@ from qosflow_airflow.core.anchoring import traced_tasks
 from qosflow_airflow.core.cost import node_hours
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
-from qosflow_airflow.core.rules import sentence
 from qosflow_airflow.core.schedule import SPLIT
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import Provenance
@@ -141,5 +140,8 @@ def _region(model: Model, nodes: int, layouts: Layouts) -> dict[str, Any] | None
     regions = model.scale(nodes).regions
     if regions is None:
         return None
+    # Imported here: not every model has regions.
+    from qosflow_airflow.core.rules import sentence
+
     region = regions.regions[int(regions.classify(layouts)[0])]
     return {**region.to_json(), "rule": sentence(region, model.catalog, model.workflow)}

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qosflow_airflow.core.bottlenecks import shift
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.makespan_rules import MakespanRules, rules_named
-from qosflow_airflow.core.regions import RegionSet
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.transfer import StageTimes
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.exceptions import QoSFlowError
+
+if TYPE_CHECKING:
+    from qosflow_airflow.core.regions import RegionSet
 
 FORMAT = 1
 """Version of the JSON layout; a reader refuses what it does not know."""
@@ -100,6 +101,8 @@ class Model:
 
     def regions_to_json(self) -> dict[str, Any]:
         """Return regions and quality as plain JSON, per scale, and how bottlenecks shift over the scales."""
+        from qosflow_airflow.core.bottlenecks import shift
+
         fitted = [(scale.nodes, scale.regions) for scale in self.scales if scale.regions]
         return {
             "format": FORMAT,
@@ -130,10 +133,19 @@ class Model:
             ScaleModel(
                 int(nodes),
                 StageTimes.from_json(times),
-                RegionSet.from_json(by_scale[nodes]) if by_scale.get(nodes, {}).get("regions") else None,
+                _regions_from_json(by_scale.get(nodes, {})),
                 by_scale.get(nodes, {}).get("quality", {}),
             )
             for nodes, times in sorted(value["scales"].items(), key=lambda item: int(item[0]))
         )
         inputs, options = dict(value["inputs"]), dict(value["options"])
         return cls(workflow, catalog, rules_named(value["rules"]), scales, inputs, options)
+
+
+def _regions_from_json(value: Mapping[str, Any]) -> RegionSet | None:
+    if not value.get("regions"):
+        return None
+    # Imported here: not every model has regions, and not everybody reads them.
+    from qosflow_airflow.core.regions import RegionSet
+
+    return RegionSet.from_json(value)

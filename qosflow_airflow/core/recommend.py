@@ -1,14 +1,13 @@
 """The answer to a request: the best configuration there is, or why there is none.
 
-The optimum is exact. When nothing meets the request, the search is asked again with constraints left out, the
-fewest first.
+The optimum is exact. When nothing meets the request, :mod:`~qosflow_airflow.core.infeasibility` says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, combinations, islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,11 @@ from numpy.typing import NDArray
 
 from qosflow_airflow.core.cost import node_hours
 from qosflow_airflow.core.describe import describe
-from qosflow_airflow.core.explain import CAPACITY, explain
-from qosflow_airflow.core.loosening import NUMBERS, Change, in_words, limit, without
+from qosflow_airflow.core.explain import explain
 from qosflow_airflow.core.model import Model
-from qosflow_airflow.core.obstacles import binding_stages, missing_measurements
 from qosflow_airflow.core.pareto import find_front, front_to_json
-from qosflow_airflow.core.qos import CONSTRAINTS, QoSRequest
-from qosflow_airflow.core.repairs import find_repairs, repair_to_json
-from qosflow_airflow.core.search import (
-    Candidate,
-    ConfidentSearch,
-    best,
-    check_request,
-    search_of,
-    without_capacity,
-)
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.search import Candidate, ConfidentSearch, check_request, search_of
 from qosflow_airflow.core.sensitivity import sensitivity
 from qosflow_airflow.core.space import Configuration
 from qosflow_airflow.core.uncertainty import shares_of_best
@@ -105,19 +94,11 @@ def _with_overhead(answer: Mapping[str, Any], request: QoSRequest, overhead_s: f
     elif found["nearest"] is not None:
         found["nearest"] = {**found["nearest"], "run_s": found["nearest"]["makespan_s"] + overhead_s}
     if overhead_s and "repairs" in found:
-        found["repairs"] = [_repaired(repair, request, overhead_s) for repair in found["repairs"]]
+        from qosflow_airflow.core.infeasibility import repaired
+
+        found["repairs"] = [repaired(repair, request, overhead_s) for repair in found["repairs"]]
     found["explanation"] = explain(found)
     return found
-
-
-def _repaired(repair: Mapping[str, Any], request: QoSRequest, overhead_s: float) -> dict[str, Any]:
-    """Return a repair whose deadline, if it has one, allows for what comes on top of the makespan."""
-    changes = dict(repair["changes"])
-    if "deadline_s" not in changes:
-        return dict(repair)
-    changes["deadline_s"] = limit(request, "deadline_s", changes["deadline_s"] + overhead_s).value
-    words = " and ".join(in_words(request, Change(name, value, 0.0)) for name, value in changes.items())
-    return {**repair, "changes": changes, "words": words}
 
 
 def _recommendation(
@@ -187,71 +168,17 @@ def _optimality(request: QoSRequest, search: ConfidentSearch, chosen: Candidate 
 
 
 def _infeasible(model: Model, request: QoSRequest, search: ConfidentSearch) -> Infeasible:
-    # A request can be changed; what does not fit cannot run, and is never proposed.
-    repairs = _relaxations(search, request, range(1, len(CONSTRAINTS) + 1))
-    roomier = _with_room(model, request, search, max(map(len, repairs), default=len(CONSTRAINTS) + 1))
-    smallest = min((len(left_out) for left_out in (*repairs, *roomier)), default=0)
-    binding = {name for left_out in repairs for name in left_out}
-    binding |= {name for left_out in roomier if len(left_out) == smallest for name in left_out}
-    nearest = min(repairs.values(), default=None)
-    too_large = min((c for left_out, c in roomier.items() if len(left_out) == smallest), default=None)
-    answer: dict[str, Any] = {
+    # Imported here: most requests can be met, and then a task need not wait for this.
+    from qosflow_airflow.core.infeasibility import hindrances
+
+    nearest, hindered = hindrances(model, request, search)
+    answer = {
         "status": "infeasible",
         "workflow": model.workflow.name,
         "rules": model.rules.name,
         "request": request.to_json(),
-        "binding": sorted(binding) or ["measurements"],
-        "binding_stages": {} if nearest is None else _binding_stages(model, request, binding, nearest),
-        "repairs": _repairs(model, request, search),
-        "missing": _missing(model, request, search),
-        "nearest": None if nearest is None else describe(model, nearest.nodes, _layout(nearest)),
-        "over_capacity": []
-        if too_large is None
-        else model.makespans(too_large.nodes).capacity.reasons(_layout(too_large)[None, :]),
+        **hindered,
         "optimality": _optimality(request, search, None),
     }
     configuration = None if nearest is None else model.space.configuration(nearest.nodes, _layout(nearest))
-    return Infeasible(tuple(answer["binding"]), configuration, answer)
-
-
-def _repairs(model: Model, request: QoSRequest, search: ConfidentSearch) -> list[dict[str, Any]]:
-    return [repair_to_json(model, request, repair) for repair in find_repairs(search, request)]
-
-
-def _missing(model: Model, request: QoSRequest, search: ConfidentSearch) -> list[dict[str, Any]]:
-    """Return what to measure, where the tiers and stages of the request allow nothing that is known."""
-    loose = without(request, [*NUMBERS, "max_nodes"])
-    return [] if best(search, loose) else missing_measurements(model, request)
-
-
-def _binding_stages(
-    model: Model, request: QoSRequest, binding: Collection[str], nearest: Candidate
-) -> dict[str, list[str]]:
-    return binding_stages(model, request, sorted(binding), nearest.nodes, _layout(nearest))
-
-
-Relaxations = dict[tuple[str, ...], Candidate]
-"""Constraints left out, and the best configuration without them."""
-
-
-def _relaxations(search: ConfidentSearch, request: QoSRequest, sizes: range) -> Relaxations:
-    """Return the smallest sets of constraints that, left out, make the request feasible."""
-    unasked = QoSRequest()
-    asked = [name for name in CONSTRAINTS if getattr(request, name) != getattr(unasked, name)]
-    for size in sizes:
-        found: Relaxations = {}
-        for left_out in combinations(asked, size):
-            changed = replace(request, **{name: getattr(unasked, name) for name in left_out})
-            if candidates := best(search, changed):
-                found[left_out] = candidates[0]
-        if found:
-            return found
-    return {}
-
-
-def _with_room(model: Model, request: QoSRequest, search: ConfidentSearch, largest: int) -> Relaxations:
-    """Return the smallest sets, of up to ``largest``, that hold the capacity."""
-    if not any(model.makespans(nodes).capacity.limited for nodes in model.nodes):
-        return {}
-    found = _relaxations(search_of(without_capacity(model), search.runs), request, range(largest))
-    return {(CAPACITY, *left_out): candidate for left_out, candidate in found.items()}
+    return Infeasible(tuple(hindered["binding"]), configuration, answer)

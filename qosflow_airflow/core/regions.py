@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from qosflow_airflow.core.bottlenecks import Bottleneck
 from qosflow_airflow.core.boxes import Asked, Box, Space, rule_of
 from qosflow_airflow.core.conditions import condition_from_json
 from qosflow_airflow.core.space import Layouts
-from qosflow_airflow.core.stage_roles import Role
 from qosflow_airflow.core.transfer import IntArray
 from qosflow_airflow.exceptions import TierError
+
+if TYPE_CHECKING:
+    from qosflow_airflow.core.stage_roles import Role
 
 PLAIN = ("id", "nodes", "size", "min_s", "q10_s", "q25_s", "median_s", "q75_s", "q90_s", "max_s")
 """The figures of a region."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qosflow_airflow.core.cluster_volumes import ClusterVolume
 from qosflow_airflow.exceptions import TierError
+
+if TYPE_CHECKING:
+    from qosflow_airflow.core.cluster_volumes import ClusterVolume
 
 
 @dataclass(frozen=True)
@@ -135,4 +137,11 @@ class TierCatalog:
 def _tier_from_json(value: Mapping[str, Any]) -> StorageTier:
     # Models that were published before clusters were known have no volume.
     volume = value.get("volume")
-    return StorageTier(**{**value, "volume": None if volume is None else ClusterVolume.from_json(volume)})
+    return StorageTier(**{**value, "volume": None if volume is None else _volume_from_json(volume)})
+
+
+def _volume_from_json(value: Mapping[str, Any]) -> ClusterVolume:
+    # Imported here: only tiers in a cluster have one.
+    from qosflow_airflow.core.cluster_volumes import ClusterVolume
+
+    return ClusterVolume.from_json(value)

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from qosflow_airflow.hooks import settings
-from qosflow_airflow.store.finished_runs import Load
+from qosflow_airflow.store.load import Load
 
 HOST, PROMETHEUS = "host", "prometheus"
 LIMIT_S = 1.0

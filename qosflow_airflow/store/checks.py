@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from qosflow_airflow.exceptions import NotFoundError, StoreError
 from qosflow_airflow.store.base import (
@@ -19,8 +19,10 @@ from qosflow_airflow.store.base import (
     RecommendationRecord,
     RecommendationStatus,
 )
-from qosflow_airflow.store.finished_runs import MAX_OBSERVATIONS, Observation, checked_observation
 from qosflow_airflow.store.payload import checked_text, decode, encode
+
+if TYPE_CHECKING:
+    from qosflow_airflow.store.finished_runs import Observation
 
 MAX_PATH_CHARS = 4096
 MAX_DESCRIPTION_CHARS = 10_000
@@ -189,6 +191,9 @@ def checked_record(record: RecommendationRecord) -> RecommendationRecord:
 
 def checked_observations(observations: Sequence[Observation]) -> tuple[Observation, ...]:
     """Return observations as a store gives them back, or raise :class:`StoreError`."""
+    # Imported here: a task that asks for a model pays for no more.
+    from qosflow_airflow.store.finished_runs import MAX_OBSERVATIONS, checked_observation
+
     if len(observations) > MAX_OBSERVATIONS:
         raise StoreError(
             f"{len(observations):,} observations are more than {MAX_OBSERVATIONS:,}.",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from qosflow_airflow.exceptions import StoreError
 from qosflow_airflow.store.payload import checked_text
@@ -20,13 +20,6 @@ MAX_OBSERVATIONS = 1000
 _MAX_NAME_CHARS = 1000
 _INTEGERS = {"map_index": -1, "try_number": 0, "tasks": 1, "count": 1}
 """Whole numbers, each with the least that it may be."""
-
-
-class Load(NamedTuple):
-    """How busy a place is, 1 being fully busy, and who says so: what two of them say is not compared."""
-
-    value: float
-    source: str
 
 
 @dataclass(frozen=True)

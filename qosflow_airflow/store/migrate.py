@@ -6,9 +6,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import NamedTuple
 
 from psycopg2 import extensions
 
@@ -20,8 +20,7 @@ _OLDEST_SERVER = 13
 _FILE_NAME = re.compile(r"(?P<number>\d{4})_\w+\.sql")
 
 
-@dataclass(frozen=True)
-class Migration:
+class Migration(NamedTuple):
     """One numbered step from an older form of the database to a newer one."""
 
     number: int
@@ -34,8 +33,7 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class AppliedMigration:
+class AppliedMigration(NamedTuple):
     """A step that a database has been through. ``sha256`` is that of the file at the time."""
 
     number: int
@@ -44,8 +42,7 @@ class AppliedMigration:
     applied_at: datetime
 
 
-@dataclass(frozen=True)
-class MigrationStatus:
+class MigrationStatus(NamedTuple):
     """Where a database stands: steps applied, steps to apply, and applied ones this code does not know."""
 
     applied: tuple[AppliedMigration, ...]

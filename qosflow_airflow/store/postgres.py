@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2 import extensions
@@ -27,11 +27,13 @@ from qosflow_airflow.store.base import (
     Store,
 )
 from qosflow_airflow.store.connections import Database, Row, row, rows
-from qosflow_airflow.store.finished_runs import Observation, RunRecord, StageRun
 from qosflow_airflow.store.migrate import require_current
 from qosflow_airflow.store.payload import checked_text, decode, encode
 from qosflow_airflow.store.pool import ConnectionPool
-from qosflow_airflow.store.summaries import RunLine, WorkflowSummary
+
+if TYPE_CHECKING:
+    from qosflow_airflow.store.finished_runs import Observation, RunRecord, StageRun
+    from qosflow_airflow.store.summaries import RunLine, WorkflowSummary
 
 _NAME = "the name of a workflow"
 
@@ -84,6 +86,9 @@ class PostgresStore(Store):
         return tuple(RegisteredWorkflow(**found) for found in self._rows("workflows", limit=limit))
 
     def summaries(self, runs: int = 50, limit: int = MAX_ROWS) -> tuple[WorkflowSummary, ...]:
+        # Imported here, as runs are further down: a task that asks for a model pays for no more.
+        from qosflow_airflow.store.summaries import RunLine, WorkflowSummary
+
         checks.checked_limit(runs)
         checks.checked_limit(limit)
         newest: dict[str, ModelVersion] = {}
@@ -345,7 +350,7 @@ class PostgresStore(Store):
             if row(cursor, "has_recommendation", recommendation_id=identifier) is None:
                 raise checks.no_such("recommendation", recommendation_id)
             found = rows(cursor, "observations", recommendation_id=identifier, limit=limit)
-        return tuple(Observation(**one) for one in found)
+        return tuple(map(_observation, found))
 
     def task_observations(
         self, dag_id: str, run_id: str, task_id: str, limit: int = MAX_ROWS
@@ -354,7 +359,7 @@ class PostgresStore(Store):
         task = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
         checks.check_airflow_ids(task)
         found = self._rows("task_observations", **task, limit=limit)
-        return tuple(Observation(**one) for one in found)
+        return tuple(map(_observation, found))
 
     def runs(
         self,
@@ -431,7 +436,15 @@ def _outcome(found: Row) -> OutcomeRecord:
     return OutcomeRecord(**_decoded(found, "outcome"))
 
 
+def _observation(found: Row) -> Observation:
+    from qosflow_airflow.store.finished_runs import Observation
+
+    return Observation(**found)
+
+
 def _run(found: Row) -> RunRecord:
+    from qosflow_airflow.store.finished_runs import RunRecord
+
     values = {
         name: None if found[name] is None else json.loads(found[name])
         for name in ("configuration", "outcome")
@@ -441,6 +454,8 @@ def _run(found: Row) -> RunRecord:
 
 
 def _stage_run(found: Row) -> StageRun:
+    from qosflow_airflow.store.finished_runs import StageRun
+
     # Sorted here: databases have alphabets of their own.
     texts = {name: tuple(sorted(found[name])) for name in ("dag_versions", "images")}
     return StageRun(**(found | texts))

@@ -17,7 +17,7 @@ from qosflow_airflow.exceptions import QoSFlowError
 from qosflow_airflow.hooks import load as loads
 from qosflow_airflow.hooks import settings
 from qosflow_airflow.hooks.load import host_load, measured_load
-from qosflow_airflow.store.finished_runs import Load
+from qosflow_airflow.store.load import Load
 
 pytestmark = pytest.mark.airflow
 
