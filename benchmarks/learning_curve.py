@@ -32,7 +32,8 @@ from qosflow_airflow.core.build_options import BuildOptions
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.learn.finished_run import FinishedRun, modelled_run
-from qosflow_airflow.learn.lessons import Lesson, learn
+from qosflow_airflow.learn.lessons import Lesson
+from qosflow_airflow.learn.teaching import learn
 from qosflow_airflow.learned import finished_run
 from qosflow_airflow.measure.page_cache import evict
 from qosflow_airflow.measure.points import MIB

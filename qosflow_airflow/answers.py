@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible, Recommendation, recommend
-from qosflow_airflow.core.replan import model_of_the_rest
 from qosflow_airflow.learn.layers import Layers
 from qosflow_airflow.learn.lessons import Lesson, recommend_with
 from qosflow_airflow.learned import lesson_for
-from qosflow_airflow.similar_runs import citing, with_cases
+from qosflow_airflow.past_runs import PastRuns
+from qosflow_airflow.similar_runs import citing, known_runs, with_cases
 from qosflow_airflow.store.base import ModelVersion, RecommendationRecord, Store
-from qosflow_airflow.store.load import Load
 
 if TYPE_CHECKING:
     from qosflow_airflow.learn.chunk_request import ChunkRequest
     from qosflow_airflow.learn.division import Division
+    from qosflow_airflow.store.load import Load
 
 
 class LoadedModel(NamedTuple):
@@ -60,16 +60,18 @@ def answer_with_lesson(
     division = None
     with store.reading():
         loaded = load_model(store, workflow)
-        lesson = lesson_for(store, loaded.version, loaded.model, layers)
+        past = PastRuns(store, loaded.model)
+        lesson = lesson_for(past, loaded.version, loaded.model, layers)
         if chunks is not None and chunks.limits and layers.parallelism:
             from qosflow_airflow.stage_timings import division_for
 
             division = division_for(store, loaded.model, request, chunks)
+        load_source = None if load is None else load.source
+        known = known_runs(past, workflow, load_source=load_source) if layers.cases else None
     answer = _answered(loaded.model, request, lesson, division)
-    if not layers.cases:
+    if known is None:
         return answer, loaded
-    with store.reading():
-        cases = citing(store, loaded.model, answer.answer, lesson.calibration.runs, load)
+    cases = citing(known, loaded.model, answer.answer, lesson.calibration.runs, load)
     return replace(answer, answer=with_cases(answer.answer, cases)), loaded
 
 
@@ -148,6 +150,9 @@ def _of_the_rest(
     model: Model, first: RecommendationRecord, nodes: int, begun: Mapping[str, str], failed: Mapping[str, str]
 ) -> Recommendation | Infeasible:
     """Return the answer to the request of ``first`` for what has not begun, with what it was taught."""
+    # Imported here: only a run that has lost a tier is planned again.
+    from qosflow_airflow.core.replan import model_of_the_rest
+
     rest = model_of_the_rest(model, nodes, begun, failed)
     answer = _in_numbers_of(first, rest)
     lost = ", ".join(f"{tier} ({reason})" for tier, reason in failed.items())

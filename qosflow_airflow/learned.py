@@ -5,29 +5,28 @@ Nothing here needs more than numpy: a task that recommends must not import for s
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.workflow import Workflow
-from qosflow_airflow.exceptions import QoSFlowError, StoreUnavailableError
 from qosflow_airflow.learn.calibration import WINDOW_RUNS
-from qosflow_airflow.learn.finished_run import FinishedRun
 from qosflow_airflow.learn.layers import Layers
-from qosflow_airflow.learn.lessons import Lesson, learn, whole_runs
-from qosflow_airflow.learn.run_errors import early_errors
-from qosflow_airflow.store.base import ModelVersion, Store
-from qosflow_airflow.store.finished_runs import RunRecord, StageRun
+from qosflow_airflow.learn.lessons import Lesson
+from qosflow_airflow.past_runs import PastRuns
+from qosflow_airflow.store.base import ModelVersion
+
+if TYPE_CHECKING:
+    from qosflow_airflow.learn.finished_run import FinishedRun
+    from qosflow_airflow.store.finished_runs import RunRecord
 
 MAX_OTHERS, OTHER_RUNS = 10, 20
 """So many other workflows are looked at, by name, and so many of the newest runs of each."""
 
 
 def lesson_for(
-    store: Store,
+    past: PastRuns,
     version: ModelVersion,
     model: Model,
     layers: Layers = Layers(),  # noqa: B008  # immutable
@@ -36,46 +35,32 @@ def lesson_for(
 
     While they are too few to tell how far foretold makespans are off, runs of other workflows tell it.
     """
-    lesson = learn(model, _runs_beside(store, model), version.created_at.timestamp(), layers)
+    lesson = Lesson()
+    if records := past.runs(model.workflow.name, WINDOW_RUNS):
+        # Imported here, as below: where nothing has run, an answer does without.
+        from qosflow_airflow.learn.teaching import learn
+
+        lesson = learn(model, _beside(model, records), version.created_at.timestamp(), layers)
     if not layers.intervals or lesson.errors.suffice:
         return lesson
-    others = _errors_of_others(store, model, lesson.calibration.runs)
+    others = _errors_of_others(past, model, lesson.calibration.runs)
     return replace(lesson, errors=lesson.errors.with_others(others))
 
 
-def newest_model_of(store: Store, workflow: str) -> Model | None:
-    """Return the newest model of a workflow, without regions; ``None`` where there is none that can be read.
-
-    Regions do not matter to what runs teach, and are the larger part.
-    """
-    try:
-        version = store.newest_model(workflow)
-        return Model.from_json(json.loads(store.model_part(version.model_id, "model")))
-    except StoreUnavailableError:
-        raise
-    except (QoSFlowError, AttributeError, KeyError, TypeError, ValueError):
-        return None  # another workflow's model, which an older version may have written, is no reason to fail
-
-
-def _runs_beside(store: Store, model: Model, limit: int = WINDOW_RUNS) -> list[FinishedRun]:
-    """Return the newest runs of a model's workflow, oldest first."""
-    records = store.runs(model.workflow.name, limit=limit)
-    told = [record for record in reversed(records) if record.configuration is not None]
-    return [_in_own_numbers(finished_run(record), record, model) for record in told]
-
-
-def _errors_of_others(store: Store, model: Model, taught: int) -> Iterator[tuple[bool, tuple[float, ...]]]:
+def _errors_of_others(past: PastRuns, model: Model, taught: int) -> Iterator[tuple[bool, tuple[float, ...]]]:
     """Yield, per other workflow, whether its stages are the same, and how far its runs were off.
 
     They count as they were foretold when ``taught`` runs had taught.
     """
-    names = [one.name for one in store.list_workflows() if one.name != model.workflow.name]
+    names = [name for name in past.workflows if name != model.workflow.name]
     for name in names[:MAX_OTHERS]:
-        if len(store.runs(name, limit=taught + 1)) <= taught:
-            continue
-        other = newest_model_of(store, name)
+        records = past.runs(name, taught + OTHER_RUNS)
+        other = past.model(name) if len(records) > taught else None
         if other is not None:
-            whole = whole_runs(other, _runs_beside(store, other, taught + OTHER_RUNS))
+            from qosflow_airflow.learn.run_errors import early_errors
+            from qosflow_airflow.learn.teaching import whole_runs
+
+            whole = whole_runs(other, _beside(other, records))
             errors = early_errors([timed.run for timed in whole], taught)
             yield _stages(other.workflow) == _stages(model.workflow), errors
 
@@ -85,96 +70,9 @@ def _stages(workflow: Workflow) -> dict[str, frozenset[str]]:
     return {stage.name: frozenset(stage.stage_predecessors) for stage in workflow.stages}
 
 
-def _in_own_numbers(run: FinishedRun, record: RunRecord, model: Model) -> FinishedRun:
-    """Return a run without the stages that were done in another number of tasks than the model estimated."""
-    if not run.stage_s:
-        return run
-    planned = {stage.name: stage.tasks for stage in model.workflow.stages}
-    numbers = {stage: found.get("tasks") for stage, found in (record.outcome or {}).get("stages", {}).items()}
-    numbers |= {stage.stage: stage.count for stage in record.stages}
-    other = {
-        stage: numbers[stage]
-        for stage in run.stage_s
-        if numbers.get(stage) is not None and numbers[stage] != planned.get(stage, numbers[stage])
-    }
-    said = tuple(f"{stage} ran in {count} tasks, not {planned[stage]}" for stage, count in other.items())
-    kept = {stage: seconds for stage, seconds in run.stage_s.items() if stage not in other}
-    return run._replace(stage_s=kept, left_out=(*run.left_out, *said))
+def _beside(model: Model, records: Sequence[RunRecord]) -> list[FinishedRun]:
+    """Return runs of a model's workflow, oldest first, as they can be held against it."""
+    from qosflow_airflow.run_records import finished_run, in_own_numbers
 
-
-def finished_run(record: RunRecord) -> FinishedRun:
-    """Return what is known of a run; what cannot be read teaches nothing, and that is said.
-
-    Observations of its tasks tell which stages teach: they know first tries from others. How long a stage
-    took its outcome says, which comes from what the programs recorded; only without one, it is what
-    observations say. Airflow's own times of a task that is a pod hold what starting the pod took.
-    """
-    try:
-        return _finished_run(record)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = f"its outcome cannot be read: {type(error).__name__} {error}"[:200]
-        return FinishedRun(
-            record.recommendation_id, record.created_at.timestamp(), 0, {}, {}, left_out=(reason,)
-        )
-
-
-def _finished_run(record: RunRecord) -> FinishedRun:
-    configuration, outcome = record.configuration or {}, record.outcome or {}
-    of_outcome: Mapping[str, Any] = outcome.get("stages", {})
-    reasons: list[str] = []
-    stage_s = _observed_s(record.stages, reasons) if record.stages else dict.fromkeys(of_outcome, 0.0)
-    told = [stage for stage, taken_s in stage_s.items() if stage in of_outcome and not math.isnan(taken_s)]
-    stage_s |= {stage: float(of_outcome[stage]["measured_s"]) for stage in told}
-    measured_s = outcome.get("measured_s")
-    return FinishedRun(
-        record.recommendation_id,
-        record.created_at.timestamp(),
-        int(configuration["nodes"]),
-        dict(configuration["tiers"]),
-        stage_s,
-        {stage: _copies_s(found) for stage, found in of_outcome.items()},
-        None if measured_s is None else float(measured_s),
-        tuple(reasons),
-        _moved_bytes(record.stages),
-        *_load(record.stages),
-        dag_versions=tuple(sorted({version for stage in record.stages for version in stage.dag_versions})),
-        images=tuple(sorted({image for stage in record.stages for image in stage.images})),
-    )
-
-
-def _load(stages: tuple[StageRun, ...]) -> tuple[float | None, str | None]:
-    """Return how busy it was on the mean of all stages, and in which unit, where they have one."""
-    loads = [stage.load for stage in stages if stage.load is not None]
-    units = {stage.load_source for stage in stages if stage.load is not None}
-    return (math.fsum(loads) / len(loads), units.pop()) if len(units) == 1 else (None, None)
-
-
-def _moved_bytes(stages: tuple[StageRun, ...]) -> float | None:
-    """Return what all tasks read and wrote, ``None`` where it is not known of every stage."""
-    moved = [(stage.read_bytes, stage.write_bytes) for stage in stages if not stage.others]
-    known = [read + write for read, write in moved if read is not None and write is not None]
-    return float(sum(known)) if known and len(known) == len(stages) else None
-
-
-def _observed_s(stages: tuple[StageRun, ...], reasons: list[str]) -> dict[str, float]:
-    """Return the wall clock of each stage all of whose tasks teach; NaN where its clock cannot be right."""
-    found: dict[str, float] = {}
-    for stage in stages:
-        if stage.others:
-            reasons.append(f"{stage.stage} had tasks that failed, were tried again, or were set by somebody")
-        elif stage.skewed:
-            reasons.append(f"{stage.stage} has tasks that end before they begin")
-            found[stage.stage] = math.nan
-        elif stage.tasks < stage.count or stage.start_s is None or stage.end_s is None:
-            reasons.append(
-                f"{stage.stage} is known of {min(stage.tasks, stage.count)} of {stage.count} tasks"
-            )
-        else:
-            found[stage.stage] = stage.end_s - stage.start_s
-    return found
-
-
-def _copies_s(found: Mapping[str, Any]) -> tuple[float, float]:
-    measured = found.get("measured", {})
-    before_s, after_s = measured.get("stage_in_s"), measured.get("stage_out_s")
-    return float(before_s or 0.0), float(after_s or 0.0)
+    told = [record for record in reversed(records) if record.configuration is not None]
+    return [in_own_numbers(finished_run(record), record, model) for record in told]

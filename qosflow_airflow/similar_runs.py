@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qosflow_airflow.core.model import Model
-from qosflow_airflow.learn.finished_run import FinishedRun, modelled_run
-from qosflow_airflow.learn.modelled_run import ModelledRun
-from qosflow_airflow.learned import finished_run, newest_model_of
-from qosflow_airflow.store.base import Store
-from qosflow_airflow.store.load import Load
+from qosflow_airflow.past_runs import PastRuns
 
 if TYPE_CHECKING:
     from qosflow_airflow.learn.case_correction import Citation
     from qosflow_airflow.learn.cases import CaseSettings
+    from qosflow_airflow.learn.finished_run import FinishedRun
+    from qosflow_airflow.learn.modelled_run import ModelledRun
+    from qosflow_airflow.store.load import Load
 
 MAX_WORKFLOWS = 10
 """So many workflows are looked at for an answer, by name, besides the one that is asked for."""
@@ -33,7 +32,7 @@ class KnownRuns(NamedTuple):
 
 
 def known_runs(
-    store: Store,
+    past: PastRuns,
     workflow: str,
     limit: int = MAX_RUNS,
     workflows: int = MAX_WORKFLOWS,
@@ -43,14 +42,18 @@ def known_runs(
 
     Each is held against the newest model of its workflow. Loads are those that ``load_source`` told.
     """
-    others = [one.name for one in store.list_workflows() if one.name != workflow]
+    others = [name for name in past.workflows if name != workflow]
     dated: list[tuple[float, ModelledRun]] = []
     left_out: dict[str, str] = {}
     for name in [workflow, *others[:workflows]]:
-        records = [one for one in store.runs(name, limit=limit) if one.configuration is not None]
-        model = newest_model_of(store, name) if records else None
+        records = [one for one in past.runs(name, limit) if one.configuration is not None]
+        model = past.model(name) if records else None
         if model is None:
             continue
+        # Imported here, as below: where nothing has run, an answer does without.
+        from qosflow_airflow.learn.finished_run import modelled_run
+        from qosflow_airflow.run_records import finished_run
+
         for record in records:
             found = finished_run(record)
             if found.load_source != load_source:
@@ -65,7 +68,7 @@ def known_runs(
 
 
 def similar_runs(
-    store: Store,
+    known: KnownRuns,
     model: Model,
     configuration: Mapping[str, Any],
     calibrated_runs: int = 0,
@@ -77,23 +80,10 @@ def similar_runs(
     ``calibrated_runs`` is how many runs of its own have corrected the prediction already, ``load`` how busy
     the place is now.
     """
-    source = None if load is None else load.source
-    known = known_runs(store, model.workflow.name, load_source=source)
-    return _similar(known, model, configuration, calibrated_runs, settings, load)
-
-
-def _similar(
-    known: KnownRuns,
-    model: Model,
-    configuration: Mapping[str, Any],
-    calibrated_runs: int,
-    settings: CaseSettings | None = None,
-    load: Load | None = None,
-) -> Citation:
-    # Imported here: where nothing has run, an answer does without.
     from qosflow_airflow.learn.case_correction import cite
     from qosflow_airflow.learn.case_features import run_features
     from qosflow_airflow.learn.cases import CaseBase, run_case
+    from qosflow_airflow.learn.finished_run import modelled_run
 
     base = CaseBase(map(run_case, known.runs), settings)
     now = None if load is None else load.value
@@ -102,7 +92,7 @@ def _similar(
 
 
 def citing(
-    store: Store,
+    known: KnownRuns,
     model: Model,
     answer: Mapping[str, Any],
     calibrated_runs: int = 0,
@@ -114,12 +104,9 @@ def citing(
     itself, and whether it keeps a deadline, stay those of the model and its own runs.
     """
     described = answer if "configuration" in answer else answer.get("nearest")
-    if not described:
+    if not described or not known.runs:
         return None
-    known = known_runs(store, model.workflow.name, load_source=None if load is None else load.source)
-    if not known.runs:
-        return None
-    citation = _similar(known, model, described["configuration"], calibrated_runs, load=load)
+    citation = similar_runs(known, model, described["configuration"], calibrated_runs, load=load)
     if not citation.neighbourhood.found:
         return None
     cases = {**citation.to_json(), "makespan_s": None}

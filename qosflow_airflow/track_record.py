@@ -9,6 +9,7 @@ import numpy as np
 
 from qosflow_airflow.answers import load_model
 from qosflow_airflow.learned import lesson_for
+from qosflow_airflow.past_runs import PastRuns
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.finished_runs import RunRecord
 
@@ -35,7 +36,7 @@ def track_record(store: Store, workflow: str, limit: int = 200) -> dict[str, Any
         "deadlines": {"met": met.count(True), "missed": met.count(False)},
         "error": _errors(compared),
         "compared": compared,
-        "calibration": lesson_for(store, loaded.version, loaded.model).to_json(),
+        "calibration": lesson_for(PastRuns(store), loaded.version, loaded.model).to_json(),
     }
 
 

@@ -11,6 +11,7 @@ from qosflow_airflow.answers import answer_request, load_model, replay
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.learn.layers import Layers
 from qosflow_airflow.learned import lesson_for
+from qosflow_airflow.past_runs import PastRuns
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.finished_runs import Observation
 from qosflow_airflow.store.memory import MemoryStore
@@ -51,7 +52,7 @@ def observed(identifier: str, factor: float = 1.0, **fields: Any) -> list[Observ
 
 def factors(store: Store) -> dict[tuple[str, str], float]:
     loaded = load_model(store, "two")
-    lesson = lesson_for(store, loaded.version, loaded.model)
+    lesson = lesson_for(PastRuns(store), loaded.version, loaded.model)
     return {key: found.factor for key, found in lesson.calibration.corrections.items() if found.runs}
 
 
@@ -111,7 +112,7 @@ def test_tries_that_did_not_go_as_planned_never_teach_even_where_the_outcome_loo
     store.add_outcome(identifier, outcome(5.0))
     store.add_observations(observed(identifier, 5.0, **wrong))
     loaded = load_model(store, "two")
-    lesson = lesson_for(store, loaded.version, loaded.model)
+    lesson = lesson_for(PastRuns(store), loaded.version, loaded.model)
     assert lesson.calibration.runs == 0
     assert lesson.overhead_s == 0
     assert reason in lesson.left_out[identifier]
@@ -137,7 +138,7 @@ def test_a_stage_in_another_number_of_tasks_is_not_held_against_the_estimate(sto
         store.add_observations([*merge, *split])
     assert set(factors(store)) == {("merge", "ram")}
     loaded = load_model(store, "two")
-    lesson = lesson_for(store, loaded.version, loaded.model)
+    lesson = lesson_for(PastRuns(store), loaded.version, loaded.model)
     assert lesson.left_out == {identifier: "split ran in 6 tasks, not 3"}
 
 
@@ -174,9 +175,9 @@ def test_a_poisoned_run_moves_nothing(store: Store) -> None:
     for factor in (1.5, 1.5, 1.5):
         store.add_outcome(recommended(store), outcome(factor, wait_s=2.0))
     loaded = load_model(store, "two")
-    before = lesson_for(store, loaded.version, loaded.model)
+    before = lesson_for(PastRuns(store), loaded.version, loaded.model)
     store.add_outcome(recommended(store), outcome(1000.0, wait_s=9000.0))
-    after = lesson_for(store, loaded.version, loaded.model)
+    after = lesson_for(PastRuns(store), loaded.version, loaded.model)
     assert after.to_json()["corrections"] == before.to_json()["corrections"]
     assert after.overhead_s == before.overhead_s
     assert len(after.calibration.rejected) == 1

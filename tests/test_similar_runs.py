@@ -15,6 +15,7 @@ from qosflow_airflow.cli import main
 from qosflow_airflow.cli.ablation import generated
 from qosflow_airflow.cli.exit_codes import OK
 from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.past_runs import PastRuns
 from qosflow_airflow.similar_runs import known_runs, similar_runs
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.finished_runs import Observation
@@ -49,16 +50,15 @@ def finished(store: Store, workflow: str, factor: float = 1.5, wait_s: float = 0
     return record.recommendation_id
 
 
-def asked(store: Store, calibrated_runs: int = 0) -> Any:
-    model = load_model(store, "two").model
-    return similar_runs(
-        store, model, {"nodes": 1, "tiers": {"split": "ram", "merge": "ram"}}, calibrated_runs
-    )
+def asked(store: Store, calibrated_runs: int = 0, load: Load | None = None) -> Any:
+    known = known_runs(PastRuns(store), "two", load_source=None if load is None else load.source)
+    on_ram = {"nodes": 1, "tiers": {"split": "ram", "merge": "ram"}}
+    return similar_runs(known, load_model(store, "two").model, on_ram, calibrated_runs, load=load)
 
 
 def test_finished_runs_of_all_workflows_are_known_oldest_first(store: Store) -> None:
     order = [finished(store, name) for name in ("six", "two", "four", "two")]
-    known = known_runs(store, "two")
+    known = known_runs(PastRuns(store), "two")
     assert [run.run for run in known.runs] == order
     assert [run.workflow for run in known.runs] == ["six", "two", "four", "two"]
     assert {run.platform for run in known.runs} == {"disk+ram"}
@@ -67,7 +67,7 @@ def test_finished_runs_of_all_workflows_are_known_oldest_first(store: Store) -> 
 
 def test_what_airflow_took_is_no_part_of_a_case(store: Store) -> None:
     finished(store, "two", wait_s=20.0)
-    assert known_runs(store, "two").runs[0].observed_s == pytest.approx(7.5)
+    assert known_runs(PastRuns(store), "two").runs[0].observed_s == pytest.approx(7.5)
 
 
 def test_similar_runs_are_cited_and_not_used_while_few_workflows_are_known(store: Store) -> None:
@@ -103,14 +103,12 @@ def test_runs_on_hosts_as_busy_are_more_similar_where_the_load_is_known(store: S
                 for at in range(count)
             ]
         )
-    model = load_model(store, "two").model
-    asked_of = {"nodes": 1, "tiers": {"split": "ram", "merge": "ram"}}
-    busy, idle = (similar_runs(store, model, asked_of, load=Load(one, "host")) for one in (0.95, 0.05))
+    busy, idle = (asked(store, load=Load(one, "host")) for one in (0.95, 0.05))
     assert [one.case.run for one in busy.neighbourhood.found] == identifiers[::-1]
     assert [one.case.run for one in idle.neighbourhood.found] == identifiers
     # Nobody knows it, or another source does: then it is not compared, and that is said.
     for unknown in (None, Load(0.95, "prometheus")):
-        citation = similar_runs(store, model, asked_of, load=unknown)
+        citation = asked(store, load=unknown)
         assert "load" in citation.neighbourhood.not_compared
         assert len({one.similarity for one in citation.neighbourhood.found}) == 1
 
@@ -122,7 +120,7 @@ def test_runs_that_no_model_knows_are_left_out_and_named(store: Store) -> None:
     # The newest model of a workflow is what runs are held against: one without the tier that was used.
     of_other = finished(store, "four")
     publish_model(store, replace(small_workflow(), name="four"), CATALOG.select(["disk"]))
-    known = known_runs(store, "two")
+    known = known_runs(PastRuns(store), "two")
     assert [run.run for run in known.runs] == [good]
     assert "cannot be read" in known.left_out[bad]
     assert known.left_out[of_other] == "a configuration that the model does not know"
@@ -168,11 +166,11 @@ def test_a_model_that_cannot_be_read_is_no_reason_to_fail(store: Store) -> None:
     for kind in ("model", "regions"):
         store.put_part(build_id, kind, None, b'{"format": 99}')
     store.publish(build_id, {}, [("model", None), ("regions", None)], qosflow_version="later")
-    assert [run.workflow for run in known_runs(store, "two").runs] == ["two"]
+    assert [run.workflow for run in known_runs(PastRuns(store), "two").runs] == ["two"]
 
 
 def test_nothing_is_known_without_runs(store: Store) -> None:
-    assert known_runs(store, "two").runs == ()
+    assert known_runs(PastRuns(store), "two").runs == ()
     assert asked(store).words == "No similar runs."
 
 

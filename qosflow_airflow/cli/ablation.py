@@ -103,12 +103,13 @@ def _validated(folder: Path) -> dict[str, Any]:
 
 def _stored(options: argparse.Namespace) -> dict[str, Any]:
     from qosflow_airflow.learn.ablation import ablation, foretell
+    from qosflow_airflow.past_runs import PastRuns
     from qosflow_airflow.similar_runs import known_runs
     from qosflow_airflow.store.base import MAX_ROWS
 
     with open_store(options) as store:
         store.workflow(options.workflow)
-        known = known_runs(store, options.workflow, MAX_ROWS, MAX_ROWS)
+        known = known_runs(PastRuns(store), options.workflow, MAX_ROWS, MAX_ROWS)
     foretold = foretell(known.runs)
     own = [one for one in foretold if one.workflow == options.workflow]
     return {

@@ -87,10 +87,11 @@ def open_lesson(options: argparse.Namespace) -> Mapping[str, Any] | None:
         return None
     from qosflow_airflow.answers import load_model
     from qosflow_airflow.learned import lesson_for
+    from qosflow_airflow.past_runs import PastRuns
 
     with open_store(options) as store:
         loaded = load_model(store, options.workflow)
-        return lesson_for(store, loaded.version, loaded.model, layers_of(options)).to_json()
+        return lesson_for(PastRuns(store), loaded.version, loaded.model, layers_of(options)).to_json()
 
 
 @contextmanager

@@ -39,9 +39,10 @@ def say_whether_it_holds(context: Context, store: Store, workflow: str) -> Lesso
     from qosflow_airflow.answers import load_model
     from qosflow_airflow.learn.drift import DriftState
     from qosflow_airflow.learned import lesson_for
+    from qosflow_airflow.past_runs import PastRuns
 
     loaded = load_model(store, workflow)
-    lesson = lesson_for(store, loaded.version, loaded.model)
+    lesson = lesson_for(PastRuns(store), loaded.version, loaded.model)
     stale = lesson.drift.state == DriftState.STALE
     for words in lesson.words:
         log.log(logging.WARNING if stale else logging.INFO, "The next recommendation: %s", words)
@@ -67,6 +68,7 @@ def requested_refits(
     from qosflow_airflow.answers import load_model
     from qosflow_airflow.learn.drift import DriftState
     from qosflow_airflow.learned import lesson_for
+    from qosflow_airflow.past_runs import PastRuns
 
     workflows = {
         str(event.extra["workflow"])
@@ -78,7 +80,7 @@ def requested_refits(
     with task_store(qosflow_conn_id) as store:
         for workflow in sorted(workflows):
             loaded = load_model(store, workflow)
-            drift = lesson_for(store, loaded.version, loaded.model).drift
+            drift = lesson_for(PastRuns(store), loaded.version, loaded.model).drift
             said = "is built again" if drift.state == DriftState.STALE else "is left as it is"
             log.info("Version %s of %s %s: %s.", loaded.version.version, workflow, said, drift.words)
             if drift.state == DriftState.STALE:

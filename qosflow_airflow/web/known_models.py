@@ -29,6 +29,7 @@ from qosflow_airflow.core.space_costs import SpaceCosts, scales_of
 from qosflow_airflow.learn.layers import Layers
 from qosflow_airflow.learn.lessons import Lesson
 from qosflow_airflow.learned import lesson_for
+from qosflow_airflow.past_runs import PastRuns
 from qosflow_airflow.store.base import ModelVersion, Store
 
 MAX_MODELS = 3
@@ -91,7 +92,7 @@ class KnownModel:
     def _learn(self, store: Store) -> _Taught:
         now = self.clock()
         if self._taught is None or now - self._taught.at_s > LESSON_S:
-            lesson = lesson_for(store, self.version, self.model, self.layers)
+            lesson = lesson_for(PastRuns(store), self.version, self.model, self.layers)
             if self._taught is None or self._taught.lesson.to_json() != lesson.to_json():
                 self._taught = _Taught(lesson, lesson.search(self.model), now)
             self._taught.at_s = now

@@ -15,7 +15,8 @@ from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import recommend
 from qosflow_airflow.learn.drift import DriftState
 from qosflow_airflow.learn.finished_run import FinishedRun, waiting_s
-from qosflow_airflow.learn.lessons import Lesson, learn, recommend_with
+from qosflow_airflow.learn.lessons import Lesson, recommend_with
+from qosflow_airflow.learn.teaching import learn
 from tests.support.small_model import small_catalog, small_workflow, stage_times
 
 WORKFLOW, CATALOG = small_workflow(), small_catalog({"disk": "/disk", "ram": "/ram"})

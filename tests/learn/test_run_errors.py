@@ -17,8 +17,9 @@ from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.learn.finished_run import FinishedRun
 from qosflow_airflow.learn.layers import Layers
-from qosflow_airflow.learn.lessons import Lesson, learn, recommend_with, whole_runs
+from qosflow_airflow.learn.lessons import Lesson, recommend_with
 from qosflow_airflow.learn.run_errors import RunError, RunErrors, early_errors, left_out_errors
+from qosflow_airflow.learn.teaching import learn, whole_runs
 from tests.support.small_model import small_catalog, small_workflow, stage_times
 
 WORKFLOW, CATALOG = small_workflow(), small_catalog({"disk": "/disk", "ram": "/ram"})
