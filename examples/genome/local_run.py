@@ -24,13 +24,24 @@ def run_workflow(
     run_id: str,
     initial_data: Path,
     processes: int | None = None,
+    one_by_one: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> WorkflowRun:
     """Run every task of the example, at most ``processes`` of a stage at once (default: one a processor).
+
+    ``one_by_one`` runs one stage after the other.
 
     Errors are those of :func:`qosflow_airflow.measure.run_workflow.run_workflow`.
     """
     command = (sys.executable, str(PROGRAM), "run")
     return run_rows(
-        workflow, catalog, tiers, command, run_id=run_id, initial_data=initial_data, slots=processes, say=say
+        workflow,
+        catalog,
+        tiers,
+        command,
+        run_id=run_id,
+        initial_data=initial_data,
+        slots=processes,
+        one_by_one=one_by_one,
+        say=say,
     )

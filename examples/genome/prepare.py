@@ -219,6 +219,8 @@ def run_once(settings: Settings, catalog: TierCatalog, run_id: str) -> WorkflowR
         run_id=run_id,
         initial_data=settings.initial_data,
         processes=settings.processes,
+        # The model knows what stages do to each other; each must be seen as it is alone.
+        one_by_one=True,
         say=lambda message: say(f"trace: {message}"),
     )
     for folder in run.outputs.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.contention import Stretch
 from qosflow_airflow.core.makespan_rules import MakespanRules
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
@@ -29,6 +31,13 @@ class Charges(NamedTuple):
     read: FloatArray
     compute: FloatArray
     write: FloatArray
+
+    def stretched(self, stretch: Stretch | None) -> Charges:
+        """Return what is paid where everything takes so many times longer."""
+        if stretch is None:
+            return self
+        edges = (self.into * stretch.edges, self.out_of * stretch.edges)
+        return Charges(*edges, *(part * stretch.stages for part in (self.read, self.compute, self.write)))
 
 
 class Legs(NamedTuple):
@@ -75,7 +84,7 @@ class ChargedTimes:
     rules: MakespanRules
 
     def charges(self, layouts: Layouts) -> Charges:
-        """Gather what each layout pays from the tables."""
+        """Gather what each layout pays from the tables, everything as long as alone."""
         stages = np.arange(layouts.shape[1])
         times = self.times
         source, destination = self.edge_tiers(layouts)
@@ -128,15 +137,21 @@ class ChargedTimes:
         """The copies that are charged, per edge and pair of tiers."""
         tiers = len(self.catalog.tiers)
         legs = Legs.free((len(self.times.edges), tiers, tiers))
+        for edges, at, leg, copy in self.copies():
+            table = self.times.stage_in if leg == "in" else self.times.stage_out
+            legs.charge(edges, at, leg, table, copy)
+        return legs
+
+    def copies(self) -> Iterator[tuple[list[int], tuple[int, int], str, tuple[int, int]]]:
+        """Yield every copy that is charged: the edges it is for, their tiers, the leg, and its own tiers."""
+        tiers = range(len(self.catalog.tiers))
         alike: dict[tuple[bool, ...], list[int]] = {}
         for e, edge in enumerate(self.times.edges):
             alike.setdefault(self._kind(edge), []).append(e)
         for edges in alike.values():
-            for a, b in product(range(tiers), range(tiers)):
-                for leg, copy in self.charged_legs(self.times.edges[edges[0]], a, b):
-                    table = self.times.stage_in if leg == "in" else self.times.stage_out
-                    legs.charge(edges, (a, b), leg, table, copy)
-        return legs
+            for at in product(tiers, tiers):
+                for leg, copy in self.charged_legs(self.times.edges[edges[0]], *at):
+                    yield edges, at, leg, copy
 
     def _kind(self, edge: Edge) -> tuple[bool, ...]:
         """Return what decides which copies of an edge are charged."""

@@ -17,10 +17,11 @@ import numpy as np
 
 from qosflow_airflow.core.anchoring import Anchor, Rated, anchored
 from qosflow_airflow.core.chunk_times import COUNTS, ChunkTimes
+from qosflow_airflow.core.demand import Demand
 from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, edges_under
 from qosflow_airflow.core.profile import RateEstimate, RateQuery, StorageProfile
-from qosflow_airflow.core.tiers import NodePool, TierCatalog
-from qosflow_airflow.core.transfer import Provenance, StageTimes, TimeTable, blank_tables
+from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
+from qosflow_airflow.core.transfer import FloatArray, Provenance, StageTimes, TimeTable, blank_tables
 from qosflow_airflow.core.volumes import TracedVolumes
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Stage, Workflow
 
@@ -143,6 +144,7 @@ class _Estimator:
             output_bytes=None,
             anchors=self.anchors,
             chunks=self._chunk_times(tables["read"], tables["write"]),
+            demand=self._demand(np.fmax(tables["stage_in"].seconds, tables["stage_out"].seconds)),
         )
         return with_volumes(times, self.workflow, self.volumes)
 
@@ -160,6 +162,50 @@ class _Estimator:
         queries += [self._copy_query(edge, *pair) for edge in self.edges for pair in product(tiers, tiers)]
         asked = list(dict.fromkeys(query for query in queries if query is not None))
         return dict(zip(asked, self.profile.rates_of(asked), strict=True))
+
+    def _demand(self, copy_s: FloatArray) -> Demand:
+        """Return what each transfer and each stage's computing takes of what it shares."""
+        stages, tiers = self.workflow.stages, self.catalog.tiers
+        used = {operation: np.zeros((len(stages), len(tiers))) for operation in ("read", "write")}
+        for (operation, s, t), share in self._used_up().items():
+            used[operation][s, t] = share * self._share_of_nodes(stages[s], tiers[t])
+        slots = self.catalog.node.slots
+        busy = [busy_slots(self.catalog.node, stage, self.nodes) for stage in stages]
+        compute = np.array(busy) / (self.nodes * slots) if slots else np.zeros(len(stages))
+        nodes = np.array(
+            [[self._share_of_nodes(self._copied_by(edge), tier) for tier in tiers] for edge in self.edges]
+        ).reshape(len(self.edges), len(tiers))
+        source, destination = ends_used_up(copy_s)
+        return Demand(
+            **used,
+            compute=compute,
+            source=source * nodes[:, :, None],
+            destination=destination * nodes[:, None, :],
+        )
+
+    def _used_up(self) -> dict[tuple[str, int, int], float]:
+        """Return how much of its tier each read and write takes by itself, by operation, stage and tier.
+
+        A device that does no more for twice as many tasks is used up by these. Where as many were not
+        measured, it is taken to be.
+        """
+        asked: dict[tuple[str, int, int], RateQuery] = {}
+        for s, stage in enumerate(self.workflow.stages):
+            for operation, (t, tier) in product(("read", "write"), enumerate(self.catalog.names)):
+                query = self._io_query(stage, operation, tier) if self.volumes.traced(stage.name) else None
+                if query is not None:
+                    asked[operation, s, t] = query
+        twice = self.profile.rates_of([_twice(query) for query in asked.values()])
+        return {
+            at: float(np.clip(self._rates[query].mib_s / more.mib_s, 0.5, 1.0))
+            if more.provenance == Provenance.MEASURED
+            else 1.0
+            for (at, query), more in zip(asked.items(), twice, strict=True)
+        }
+
+    def _share_of_nodes(self, stage: Stage, tier: StorageTier) -> float:
+        """Return the share of a tier's devices that a stage's tasks are at: all nodes have their own."""
+        return 1.0 if tier.shared else min(self.nodes, stage.tasks) / self.nodes
 
     def _io(self, stage: Stage, operation: str, tier: str) -> _Time:
         if not self.volumes.traced(stage.name):
@@ -251,9 +297,33 @@ class _Estimator:
             return _FREE
         # Tasks are the unit of work: more nodes than tasks do not help.
         busy_then, busy_now = min(known.nodes, stage.tasks), min(self.nodes, stage.tasks)
+        slots = self.catalog.node.slots
+        alone = self.volumes.share_alone(stage.name, slots * known.nodes) if slots else 1.0
         provenance = Provenance.MEASURED if known.nodes == self.nodes else Provenance.EXTRAPOLATED
         tasks_per_node = stage.tasks_per_node(self.nodes)
-        return known.compute_s * busy_then / busy_now, provenance, tasks_per_node, known.log_sd
+        return known.compute_s * alone * busy_then / busy_now, provenance, tasks_per_node, known.log_sd
+
+
+def _twice(query: RateQuery) -> RateQuery:
+    """Return a transfer by twice as many tasks, each of which moves the same."""
+    return query._replace(
+        tasks_per_node=2 * query.tasks_per_node,
+        volume_bytes=2 * query.volume_bytes,
+        cold_bytes=2 * query.cold_bytes,
+    )
+
+
+def ends_used_up(copy_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return how much a copy takes of the tier it reads, and of the one it writes, from E x T x T seconds.
+
+    What a tier can do at best shows in the fastest copy that it takes part in. Of a tier that other copies
+    leave in less time only the rest of a slow copy's time is used.
+    """
+    other = np.where(np.eye(copy_s.shape[1], dtype=bool) | np.isnan(copy_s), np.inf, copy_s)
+    known = np.where(np.isfinite(copy_s) & (copy_s > 0), copy_s, np.nan)
+    source = other.min(axis=2, initial=np.inf)[:, :, None] / known
+    destination = other.min(axis=1, initial=np.inf)[:, None, :] / known
+    return tuple(np.clip(np.nan_to_num(share), 0.0, 1.0) for share in (source, destination))
 
 
 def _seconds(query: RateQuery, found: RateEstimate, tasks_per_node: int) -> _Time:

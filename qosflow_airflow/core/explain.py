@@ -14,6 +14,8 @@ CAVEATS = {
 }
 """What must be said of a configuration in a state that is not simply measured."""
 
+WAITING_SAID = 0.01
+"""Share of a makespan from which on waiting for other work of the run is worth a word."""
 MAX_SAID = 3
 """Repairs and missing measurements that are said; all of them are in the answer."""
 
@@ -66,6 +68,10 @@ def _explain_feasible(answer: Mapping[str, Any]) -> str:
     largest, seconds = max(answer["split_s"].items(), key=lambda item: float(item[1]))
     share = seconds / answer["makespan_s"] if answer["makespan_s"] else 0.0
     parts.append(f"Most of it is {largest.replace('_io', ' I/O')} ({share:.0%}).")
+    waiting_s = answer.get("waiting_s", 0.0)  # answers that were kept before waiting was counted have none
+    if waiting_s > WAITING_SAID * answer["makespan_s"]:
+        whom = "others that use the same tiers or processors"
+        parts.append(f"In {waiting_s:.1f} s of it stages and copies wait for {whom}.")
     if answer["critical_stages"]:
         parts.append(f"Critical: {', '.join(answer['critical_stages'])}.")
     if answer["flexible_stages"]:

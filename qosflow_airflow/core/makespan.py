@@ -1,6 +1,7 @@
 """Makespans of many configurations at once, with their cost split and critical path.
 
-Everything is a gather from the tables of :class:`~qosflow_airflow.core.transfer.StageTimes` and a maximum.
+Everything is a gather from the tables of :class:`~qosflow_airflow.core.transfer.StageTimes` and a maximum;
+where work of one run shares devices (:mod:`~qosflow_airflow.core.contention`), what is gathered is stretched.
 The two rule sets differ in which copies are charged (:mod:`~qosflow_airflow.core.charges`) and in how the
 phases are chained (:mod:`~qosflow_airflow.core.schedule`), and both are data.
 """
@@ -11,8 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
+import numpy as np
+
 from qosflow_airflow.core.capacity import CapacityCheck
-from qosflow_airflow.core.charges import ChargedTimes
+from qosflow_airflow.core.charges import ChargedTimes, Charges
 from qosflow_airflow.core.schedule import Schedule, level_barrier, longest_path
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.stage_costs import StageCosts
@@ -49,7 +52,21 @@ class MakespanModel(ChargedTimes):
         of = self.costs.level_sum_s if self.rules.level_barrier else self.costs.longest_path_s
         return of(layouts)
 
+    def waiting_s(self, layouts: Layouts) -> FloatArray:
+        """Return the seconds of each makespan in which work waits for other work of the same run."""
+        if self.costs.contention is None:
+            return np.zeros(len(layouts))
+        alone = replace(self.costs, contention=None)
+        return self.makespan_s(layouts) - alone.longest_path_s(layouts)
+
+    def charges(self, layouts: Layouts) -> Charges:
+        """Return what each layout pays, with what its work waits for other work of the same run."""
+        return super().charges(layouts).stretched(self.costs.stretch(layouts))
+
     def schedule(self, layouts: Layouts) -> Schedule:
         """Return makespan, provenance, split and critical path of each layout."""
-        chain = level_barrier if self.rules.level_barrier else longest_path
-        return chain(self, layouts, self.charges(layouts), self.makespan_s(layouts))
+        if self.rules.level_barrier:
+            return level_barrier(self, layouts, self.charges(layouts), self.makespan_s(layouts))
+        stretch = self.costs.stretch(layouts)
+        charges = super().charges(layouts).stretched(stretch)
+        return longest_path(self, layouts, charges, self.costs.longest_path_s(layouts, stretch))

@@ -43,6 +43,9 @@ class MakespanRules:
         A missing measurement counts as 0 s (and flags the configuration). Without it the makespan is unknown.
     respects_capacity:
         A configuration whose data does not fit on its tiers is invalid. Without it capacities do not count.
+    shares_resources:
+        Work that uses a device or the processors at the same time waits for each other, where its demand is
+        known. Without it, and behind a level barrier, everything takes as long as alone.
     """
 
     name: Literal["complete", "reference"]
@@ -57,6 +60,7 @@ class MakespanRules:
     copies_at_any_node_count: bool
     missing_is_zero: bool
     respects_capacity: bool
+    shares_resources: bool
 
 
 COMPLETE = MakespanRules(
@@ -72,6 +76,7 @@ COMPLETE = MakespanRules(
     copies_at_any_node_count=False,
     missing_is_zero=False,
     respects_capacity=True,
+    shares_resources=True,
 )
 """What a run under Airflow really does. The default."""
 
@@ -88,6 +93,7 @@ REFERENCE = MakespanRules(
     copies_at_any_node_count=True,
     missing_is_zero=True,
     respects_capacity=False,
+    shares_resources=False,
 )
 """The level barrier as the public QoSFlow artifact computes it (IPDPS 2026), for comparison."""
 

@@ -87,7 +87,7 @@ def error_terms(
     times = makespans.times
     volumes = _with_volumes(makespans, run, foreseen_bytes)
     rates = _with_io(makespans, run)
-    compute = _with_compute(makespans, rates, run)
+    compute = _with_compute(rates, run)
     seconds = [_makespan_s(makespans, one, run.layout) for one in (times, volumes, rates, compute)]
     steps = [*seconds, run.makespan_s]
     return {term: steps[at] - steps[at + 1] for at, term in enumerate(TERMS)}
@@ -124,8 +124,11 @@ def _with_volumes(
 
 
 def _with_io(makespans: MakespanModel, run: MeasuredRun) -> StageTimes:
-    """Return the stage times with the measured seconds of reads, writes and copies."""
-    times = makespans.times
+    """Return the stage times with the measured seconds of reads, writes and copies.
+
+    What was measured holds what was waited for; and so does then what stays as foreseen.
+    """
+    times = _as_paid(makespans, run.layout)
     read, write = _copied(times.read), _copied(times.write)
     for s, stage in enumerate(times.stages):
         read.seconds[s, run.layout[s]] = run.stages[stage].read_s
@@ -140,8 +143,26 @@ def _with_io(makespans: MakespanModel, run: MeasuredRun) -> StageTimes:
     return replace(times, read=read, write=write, stage_in=into, stage_out=out)
 
 
-def _with_compute(makespans: MakespanModel, times: StageTimes, run: MeasuredRun) -> StageTimes:
-    compute = _copied(makespans.times.compute)
+def _as_paid(makespans: MakespanModel, layout: Sequence[int]) -> StageTimes:
+    """Return the stage times with what a layout pays, waiting for its own other work included."""
+    times, charges = makespans.times, makespans.charges(np.array([layout], dtype=np.int8))
+    read, write, compute = map(_copied, (times.read, times.write, times.compute))
+    stages = np.arange(len(times.stages))
+    read.seconds[stages, list(layout)], write.seconds[stages, list(layout)] = (
+        charges.read[0],
+        charges.write[0],
+    )
+    compute.seconds[:] = charges.compute[0]
+    into, out = _copied(times.stage_in), _copied(times.stage_out)
+    for e in range(len(times.edges)):
+        for leg, tiers in charged(makespans, e, layout):
+            paid, table = (charges.into, into) if leg == "in" else (charges.out_of, out)
+            table.seconds[(e, *tiers)] = paid[0, e]
+    return replace(times, read=read, write=write, compute=compute, stage_in=into, stage_out=out, demand=None)
+
+
+def _with_compute(times: StageTimes, run: MeasuredRun) -> StageTimes:
+    compute = _copied(times.compute)
     for s, stage in enumerate(times.stages):
         compute.seconds[s] = run.stages[stage].compute_s
     return replace(times, compute=compute)

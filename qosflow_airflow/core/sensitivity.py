@@ -13,15 +13,12 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qosflow_airflow.core.candidate import Candidate, Search, objective_of
-from qosflow_airflow.core.charges import through_home
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.space import Layouts
-from qosflow_airflow.core.stage_costs import StageCosts
 
 SLOWER = 0.10
 """The share of time that a slower tier takes more."""
@@ -59,35 +56,18 @@ def sensitivity(
     return {"nodes": nodes, "tiers": tiers, "words": [*_tier_words(tiers), *_node_words(nodes)]}
 
 
-def slower(makespans: MakespanModel, tier: int, share: float = SLOWER) -> StageCosts:
-    """Return what each choice costs when reads, writes and copies of a tier take ``share`` more time."""
-    costs, times = makespans.costs, makespans.times
-    read_s, write_s = times.read.seconds[:, tier], times.write.seconds[:, tier]
-    if makespans.rules.missing_is_zero:
-        read_s, write_s = np.nan_to_num(read_s), np.nan_to_num(write_s)
-    execution_s = costs.execution_s.copy()
-    execution_s[:, tier] += (read_s + write_s) * share
-    into, out_of = _copies_of(makespans, tier)
-    return replace(
-        costs,
-        execution_s=execution_s,
-        into_s=costs.into_s * np.where(into, 1 + share, 1.0),
-        out_of_s=costs.out_of_s * np.where(out_of, 1 + share, 1.0),
-    )
-
-
-def _copies_of(makespans: MakespanModel, tier: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return, T x T, whether the consumer's and the producer's copy from tier to tier begin or end at one.
-
-    Data may go from one local tier to another through the home tier.
-    """
-    tiers = np.arange(len(makespans.catalog.names))
-    source, destination = tiers[:, None], tiers[None, :]
-    by_home = through_home(makespans.catalog, makespans.times)
-    home = makespans.catalog.index[makespans.catalog.home]
-    into_from = np.where(by_home, home, source)
-    out_to = np.where(by_home, home, destination)
-    return (into_from == tier) | (destination == tier), (source == tier) | (out_to == tier)
+def slower(makespans: MakespanModel, tier: int, share: float = SLOWER) -> MakespanModel:
+    """Return the same where reads, writes and copies of a tier take ``share`` more time."""
+    times = makespans.times
+    own = np.ones(len(times.tiers))
+    own[tier] += share
+    copies = np.maximum(own[:, None], own[None, :])
+    tables = {"read": own, "write": own, "stage_in": copies, "stage_out": copies}
+    slowed = {
+        name: replace(getattr(times, name), seconds=getattr(times, name).seconds * factor)
+        for name, factor in tables.items()
+    }
+    return replace(makespans, times=replace(times, **slowed))
 
 
 def _other_nodes(model: Model, chosen: Candidate) -> dict[str, dict[str, float] | None]:
@@ -110,7 +90,7 @@ class _Rivals:
     """The configurations that could become the answer when a tier is slower.
 
     Nothing gets faster then. So only what is now no worse than the answer is then (``bound``) can overtake
-    it.
+    it. Where work shares devices, what waits for slower work may in theory end sooner; it is not looked for.
     """
 
     def __init__(
@@ -159,9 +139,7 @@ class _Rivals:
 def _slowed(model: Model, request: QoSRequest, candidates: Sequence[Candidate], tier: int) -> list[Candidate]:
     """Return candidates of one node count as they are when a tier is slower."""
     times, layouts = model.scale(candidates[0].nodes).times, _layouts(candidates)
-    costs = slower(model.makespans(times.nodes), tier)
-    barrier = model.rules.level_barrier
-    makespan_s = costs.level_sum_s(layouts) if barrier else costs.longest_path_s(layouts)
+    makespan_s = slower(model.makespans(times.nodes), tier).makespan_s(layouts)
     objective = objective_of(model.catalog, request, times, layouts, makespan_s)
     return [
         Candidate(value, seconds, times.nodes, candidate.layout)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from qosflow_airflow.core.anchoring import Anchor, anchors_from_json, anchors_to_json
 from qosflow_airflow.core.chunk_times import ChunkTimes
+from qosflow_airflow.core.demand import Demand
 from qosflow_airflow.core.workflow import INITIAL_DATA, Edge
 
 FloatArray = NDArray[np.float64]
@@ -102,7 +103,9 @@ class StageTimes:
 
     ``edge_bytes`` (E) is what flows along each edge and ``output_bytes`` (S) what each stage writes, all
     tasks together, every file once, NaN where not known; ``None`` where no trace says any of it.
-    ``anchors`` is what runs were seen to do, that ``read`` and ``write`` were held against.
+    ``anchors`` is what runs were seen to do, that ``read`` and ``write`` were held against. All times are
+    those of work that has devices and processors to itself; ``demand`` is what it takes of them, ``None``
+    where nothing tells it: then nothing is taken to be shared.
     ``chunks`` is what stages read and write in other numbers of tasks, ``None`` where nothing tells it.
     """
 
@@ -119,6 +122,7 @@ class StageTimes:
     output_bytes: FloatArray | None = None
     anchors: tuple[Anchor, ...] = ()
     chunks: ChunkTimes | None = None
+    demand: Demand | None = None
 
     @property
     def compute_known(self) -> bool:
@@ -179,6 +183,7 @@ class StageTimes:
             "output_bytes": _plain(self.output_bytes),
             "anchors": anchors_to_json(self.anchors),
             "chunks": None if self.chunks is None else self.chunks.to_json(),
+            "demand": None if self.demand is None else self.demand.to_json(),
         }
 
     @classmethod
@@ -198,8 +203,9 @@ class StageTimes:
             edge_bytes=_floats(value.get("edge_bytes")),
             output_bytes=_floats(value.get("output_bytes")),
             anchors=anchors_from_json(value.get("anchors", ())),
-            # Models of before numbers of tasks were estimated have none.
+            # Models of before numbers of tasks were estimated, and demands, have none.
             chunks=ChunkTimes.from_json(value["chunks"]) if value.get("chunks") else None,
+            demand=Demand.from_json(value["demand"], len(value["tiers"])) if value.get("demand") else None,
         )
 
 

@@ -164,6 +164,7 @@ class _Builder:
             output_bytes=None,
             anchors=(),
             chunks=None,
+            demand=None,
         )
 
     def _read(self, stage: Stage, tier: str) -> tuple[float, Provenance]:

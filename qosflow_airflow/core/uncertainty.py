@@ -183,18 +183,21 @@ class MakespanDraws:
         for e, (_, consumer) in enumerate(self._ends):
             incoming[consumer].append(e)
         finish: dict[int, FloatArray] = {-1: np.zeros(self.factors.count)}
+        # Who waits for whom is that of the estimate: in most draws all of it is longer, or all shorter.
+        stretch = self.makespans.costs.stretch(_row(layout))
 
         def arrived(edges: list[int]) -> FloatArray:
             latest = np.zeros(self.factors.count)
             for e in edges:
-                np.maximum(
-                    latest, finish[self._ends[e][0]] + self._edge_s(e, layout, ("in", "out")), out=latest
-                )
+                moved_s = self._edge_s(e, layout, ("in", "out"))
+                moved_s = moved_s if stretch is None else moved_s * stretch.edges[0, e]
+                np.maximum(latest, finish[self._ends[e][0]] + moved_s, out=latest)
             return latest
 
         for name in workflow.topological_order:
             s = workflow.index[name]
-            finish[s] = arrived(incoming[s]) + self._stage_s(s, layout[s])
+            work_s = self._stage_s(s, layout[s])
+            finish[s] = arrived(incoming[s]) + (work_s if stretch is None else work_s * stretch.stages[0, s])
         return arrived(incoming[-1])
 
     def _barrier_s(self, layout: Sequence[int]) -> FloatArray:

@@ -197,15 +197,15 @@ def _ratios(
 
     times, names = makespans.times, makespans.catalog.names
     for run in (run for one in configurations for run in one.runs):
+        paid = makespans.charges(np.array([run.layout], dtype=np.int8))
         for s, stage in enumerate(times.stages):
-            at, parts = (s, run.layout[s]), run.stages[stage]
-            add(f"read {names[at[1]]}", float(times.read.seconds[at]), parts.read_s)
-            add(f"write {names[at[1]]}", float(times.write.seconds[at]), parts.write_s)
-            add(f"compute {stage}", float(times.compute.seconds[s]), parts.compute_s)
+            tier, parts = names[run.layout[s]], run.stages[stage]
+            add(f"read {tier}", float(paid.read[0, s]), parts.read_s)
+            add(f"write {tier}", float(paid.write[0, s]), parts.write_s)
+            add(f"compute {stage}", float(paid.compute[0, s]), parts.compute_s)
         for e, edge in enumerate(times.edges):
             legs = charged(makespans, e, run.layout)
-            tables = {"in": times.stage_in, "out": times.stage_out}
-            foreseen_s = sum(float(tables[leg].seconds[(e, *tiers)]) for leg, tiers in legs)
+            foreseen_s = float(paid.into[0, e] + paid.out_of[0, e])
             if legs:
                 way = f"copy {names[legs[0][1][0]]}-{names[legs[-1][1][1]]}"
                 add(way, foreseen_s, run.copies[edge].seconds if edge in run.copies else 0.0)

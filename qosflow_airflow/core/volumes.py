@@ -9,8 +9,10 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from qosflow_airflow.core.observations import IOObservations
+from qosflow_airflow.core.transfer import FloatArray
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Workflow
 
 POOLED_TASKS = 5
@@ -164,6 +166,23 @@ class TracedVolumes:
             return ComputeTime(float(tasks["compute_s"].mean()), nodes, log_sd)
         return ComputeTime(float(wall_s * min(tasks["compute_s"].sum() / busy_s, 1.0)), nodes, log_sd)
 
+    def share_alone(self, stage: str, processors: int) -> float:
+        """Return the share of its traced computing that a stage would have needed alone, at most 1.
+
+        While more tasks of all stages ran than there are processors, its tasks got fewer of these than they
+        would have had to themselves. 1 where the trace does not say when tasks ran.
+        """
+        rows = self.observations.frame.drop_duplicates(["stage", "task"])
+        starts, ends = (rows[name].to_numpy(dtype=np.float64) for name in ("start_s", "end_s"))
+        own = (rows["stage"] == stage).to_numpy()
+        if np.isnan(starts).any() or np.isnan(ends).any() or not own.any():
+            return 1.0
+        moments = np.unique(np.concatenate([starts, ends]))
+        running, owned = (_running(starts[of], ends[of], moments[:-1]) for of in (slice(None), own))
+        busy_s = owned * np.diff(moments)
+        alone = np.maximum(owned / processors, 1.0) / np.maximum(running / processors, 1.0)
+        return float((busy_s * alone).sum() / busy_s.sum()) if busy_s.sum() > 0 else 1.0
+
     @cached_property
     def _compute_log_sds(self) -> dict[str, float]:
         """Spread of the tasks' compute times, for stages with more than one task that computes.
@@ -193,3 +212,9 @@ class TracedVolumes:
         return {
             str(stage): (int(groups.count()[stage]) - 1, float(square)) for stage, square in found.items()
         }
+
+
+def _running(starts: FloatArray, ends: FloatArray, moments: FloatArray) -> NDArray[np.int64]:
+    """Return how many tasks run from each moment on."""
+    begun, ended = (np.searchsorted(np.sort(times), moments, side="right") for times in (starts, ends))
+    return np.asarray(begun - ended)

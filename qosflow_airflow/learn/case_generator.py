@@ -170,6 +170,7 @@ def _nominal_times(workflow: Workflow, family: str, size: int, nodes: int) -> St
         output_bytes=output_bytes,
         anchors=(),
         chunks=None,
+        demand=None,
     )
 
 

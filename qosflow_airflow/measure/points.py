@@ -10,7 +10,7 @@ MIB = 1 << 20
 ACCESS_BYTES = (64 << 10, MIB)
 """Access sizes of reads and writes: what buffered programs and what bulk transfers use."""
 COPY_ACCESS_BYTES = MIB
-VOLUMES_BYTES = (MIB, 2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB, 64 * MIB, 128 * MIB)
+VOLUMES_BYTES = (MIB // 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB, 64 * MIB, 128 * MIB)
 """Bytes that all jobs of a point move together; the smallest shows what opening and syncing a file costs.
 
 Copies have one point a volume, and how wrong interpolating goes shows from four points on."""

@@ -73,13 +73,15 @@ def run_workflow(
     run_id: str,
     initial_data: Path,
     slots: int | None = None,
+    one_by_one: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> WorkflowRun:
     """Run ``command`` once per task, with the row's ``QOSFLOW_*`` variables; copy where tiers differ.
 
     ``tiers`` names the tier of each stage; ``slots`` is how many tasks of a stage run at once (default: one a
-    processor). Folders are made below ``run_id`` on the tiers' mounts and stay. The first failure or an
-    interrupt ends the tasks that run.
+    processor). ``one_by_one`` runs one stage after the other, so that each is seen as it is alone. Folders
+    are made below ``run_id`` on the tiers' mounts and stay. The first failure or an interrupt ends the tasks
+    that run.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def run_workflow(
         recommendation_id=run_id,
         initial_data=str(initial_data),
     )
-    run = _Run(workflow, placement, tuple(command), slots or os.cpu_count() or 1, say)
+    run = _Run(workflow, placement, tuple(command), slots or os.cpu_count() or 1, one_by_one, say)
     run.finish()
     first_rows = {name: rows[0] for name, rows in placement.stages.items()}
     return WorkflowRun(
@@ -113,6 +115,7 @@ class _Run:
     placement: Placement
     command: tuple[str, ...]
     slots: int
+    one_by_one: bool
     say: Callable[[str], None]
     started_s: float = field(default_factory=time.monotonic)
     stages: dict[str, StageRun] = field(default_factory=dict)
@@ -143,7 +146,8 @@ class _Run:
         waiting = {stage.name: set(stage.stage_predecessors) for stage in self.workflow.stages}
         at_work: dict[Future[None], str | None] = {}
         while waiting or at_work:
-            for name in [name for name, needs in waiting.items() if not needs]:
+            ready = [name for name, needs in waiting.items() if not needs]
+            for name in ready[: len(ready) if not self.one_by_one else not at_work]:
                 del waiting[name]
                 at_work[pool.submit(self._run_stage, name)] = name
             finished, _ = wait(at_work, return_when=FIRST_COMPLETED)

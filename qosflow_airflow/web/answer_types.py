@@ -34,7 +34,8 @@ class DescribedOut(_Said):
     """Everything that is known of a configuration.
 
     ``split_s`` adds up to the makespan. ``swap_s`` says by how much moving a stage to another tier alone
-    changes it, ``null`` where that is not known. ``run_s`` adds what Airflow takes between tasks.
+    changes it, ``null`` where that is not known. ``run_s`` adds what Airflow takes between tasks. In
+    ``waiting_s`` of the makespan work waits for other work that uses the same tiers or processors.
     """
 
     configuration: ConfigurationOut
@@ -52,6 +53,7 @@ class DescribedOut(_Said):
     stage_s: dict[str, Seconds]
     region: dict[str, Any] | None
     run_s: float | None = None
+    waiting_s: float = 0.0
 
 
 class IntervalOut(_Said):

@@ -59,7 +59,8 @@ def random_request(rng: random.Random, model: Model) -> QoSRequest:
 
 def cases(seed: int, rules: MakespanRules) -> Iterator[tuple[Model, QoSRequest, list[Candidate]]]:
     rng = random.Random(seed)
-    model = random_model(rng, rules, unknown=rng.choice((0.0, 0.1)))
+    # What waits for slower work may end sooner; then it is not sure what overtakes what.
+    model = random_model(rng, rules, unknown=rng.choice((0.0, 0.1)), shares=False)
     for _ in range(3):
         request = random_request(rng, model)
         if found := best(search_of(model), request, 10_000):
@@ -77,8 +78,7 @@ def test_a_slower_tier_costs_what_it_costs_when_every_time_is_changed(
     for tier in range(len(model.catalog.names)):
         changed = model_with_slower(model, tier)
         for nodes in model.nodes:
-            costs = slower(model.makespans(nodes), tier)
-            found = costs.level_sum_s(layouts) if rules.level_barrier else costs.longest_path_s(layouts)
+            found = slower(model.makespans(nodes), tier).makespan_s(layouts)
             np.testing.assert_allclose(found, changed.makespans(nodes).makespan_s(layouts), rtol=1e-12)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from qosflow_airflow.core.demand import Demand
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
-from qosflow_airflow.core.transfer import Provenance, StageTimes, blank_tables
+from qosflow_airflow.core.transfer import FloatArray, Provenance, StageTimes, blank_tables
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Stage, Workflow
 from tests.support.plain_table import Row, tasks_per_node
 
@@ -62,6 +64,19 @@ def random_times(
     for table in tables.values():
         table.log_sd[...] = generator.uniform(0.0, 0.6, table.seconds.shape)
     return StageTimes(nodes, workflow.stage_names, catalog.names, edges, **tables)
+
+
+def random_demand(rng: random.Random, times: StageTimes) -> StageTimes:
+    """The same times with what each of them takes of what it shares: nothing, all, or something between."""
+    generator = np.random.default_rng(rng.getrandbits(32))
+
+    def some(*shape: int) -> FloatArray:
+        return np.asarray(generator.choice([0.0, 1.0, 1.0, generator.random()], shape))
+
+    stages, tiers, edges = len(times.stages), len(times.tiers), len(times.edges)
+    copies = (edges, tiers, tiers)
+    demand = Demand(some(stages, tiers), some(stages, tiers), some(stages), some(*copies), some(*copies))
+    return replace(times, demand=demand)
 
 
 def random_rows(

@@ -1,0 +1,149 @@
+"""How much longer work takes because other work of the same run uses the same devices and processors.
+
+Stages and copies that are at work at the same time share what they need: a tier, and the processors. Each
+takes a *share* of a resource while it has it to itself, from 0 (it never touches it) to 1 (it leaves nothing
+to others). As long as the shares of all that is at work add up to 1 at most, nobody waits. Beyond, the part
+of each that uses the resource takes as much longer as the shares add up to: processor sharing, the fluid
+limit of queues that are served in turns (L. Kleinrock, Queueing Systems 2, 1976, chapter 4).
+
+Many configurations are followed at once, from one end of a stage or copy to the next. Shares are whole
+multiples of 2^-12, so that their sums are exact whatever the order of adding: a configuration takes the same
+to the last bit in whichever company it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qosflow_airflow.core.transfer import FloatArray
+
+BLOCK = 2048
+"""Configurations that are followed at once: their state stays in a processor's cache."""
+_GRAIN = 1 << 12
+
+
+class Stretch(NamedTuple):
+    """How many times longer than alone each stage (C x S) and the copies of each edge (C x E) take."""
+
+    stages: FloatArray
+    edges: FloatArray
+
+
+def as_shares(values: FloatArray) -> FloatArray:
+    """Return shares as multiples of 2^-12 from 0 to 1; what is not known takes nothing."""
+    return np.asarray(np.rint(np.clip(np.nan_to_num(values), 0.0, 1.0) * _GRAIN) / _GRAIN)
+
+
+@dataclass(frozen=True)
+class Contention:
+    """Which work waits for which, and what it shares.
+
+    Axes: S stages, E edges, T tiers, R resources: the tiers, and last the processors. ``ends`` are producer
+    and consumer of each edge, -1 for the outside, which is on the tier ``home``. ``stage_shares`` is
+    S x T x R, by the stage's tier, and ``edge_shares`` E x T x T x R, by the tiers of both ends.
+    """
+
+    ends: tuple[tuple[int, int], ...]
+    home: int
+    stage_shares: FloatArray
+    edge_shares: FloatArray
+
+    @cached_property
+    def matters(self) -> bool:
+        """Whether any two pieces of work that take a share of anything can be at work at once."""
+        busy = np.concatenate([self.edge_shares.any(axis=(1, 2, 3)), self.stage_shares.any(axis=(1, 2))])
+        after = self._precedes | self._precedes.T | np.eye(len(busy), dtype=bool)
+        return bool((~after & np.outer(busy, busy)).any())
+
+    def stretch(self, tiers: Sequence[NDArray[np.int64]], seconds: FloatArray) -> Stretch:
+        """Return how many times longer each piece of work takes than alone.
+
+        ``tiers`` holds the tier of each stage, C numbers each. ``seconds`` (E + S x C) is what the copies of
+        each edge and then each stage take alone; a configuration with a time that is not known is not
+        stretched.
+        """
+        work, count = seconds.shape
+        found = np.ones((work, count))
+        for at in range(0, count, BLOCK):
+            part = slice(at, at + BLOCK)
+            known = ~np.isnan(seconds[:, part]).any(axis=0)
+            rows = np.flatnonzero(known) + at
+            if len(rows):
+                shares = self._shares([of_stage[rows] for of_stage in tiers], len(rows))
+                found[:, rows] = self._follow(seconds[:, rows], shares)
+        edges = len(self.ends)
+        return Stretch(found[edges:].T, found[:edges].T)
+
+    def _shares(self, tiers: Sequence[NDArray[np.int64]], count: int) -> FloatArray:
+        """Return R x (E + S) x C shares."""
+        at = [*tiers, np.full(count, self.home, dtype=np.int64)]
+        edges = [self.edge_shares[e][at[a], at[b]] for e, (a, b) in enumerate(self.ends)]
+        stages = [shares[at[s]] for s, shares in enumerate(self.stage_shares)]
+        return np.ascontiguousarray(np.stack([*edges, *stages]).transpose(2, 0, 1))
+
+    def _follow(self, alone_s: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return by how much all work (W x C) is stretched, followed from one end to the next."""
+        left_s, finish_s = alone_s.copy(), np.zeros(alone_s.shape)
+        undone, slowed = np.ones(alone_s.shape, dtype=bool), np.zeros(alone_s.shape, dtype=bool)
+        edges = len(self.ends)
+        now_s = np.zeros(alone_s.shape[1])
+        # Each step ends at least one piece of work of every configuration that is not done.
+        for _ in range(len(alone_s)):
+            at_work = undone & (self._needs @ undone.astype(np.float32) == 0)
+            excess = [np.maximum((of * at_work).sum(axis=0), 1.0) - 1.0 for of in shares]
+            waits = np.zeros(alone_s.shape)
+            for of, beyond in zip(shares, excess, strict=True):
+                waiting = of * beyond
+                # A copy uses both of its tiers at the same time, a stage one resource after the other.
+                np.maximum(waits[:edges], waiting[:edges], out=waits[:edges])
+                waits[edges:] += waiting[edges:]
+            slowed |= at_work & (waits > 0)
+            until_s = np.where(at_work, left_s * (1.0 + waits), np.inf)
+            step_s = until_s.min(axis=0)
+            ends = at_work & (until_s <= step_s)
+            step_s[np.isinf(step_s)] = 0.0
+            now_s += step_s
+            left_s -= np.where(at_work, step_s / (1.0 + waits), 0.0)
+            np.maximum(left_s, 0.0, out=left_s)
+            finish_s = np.where(ends, now_s, finish_s)
+            undone &= ~ends
+            if not undone.any():
+                break
+        taken_s = finish_s - self._begin_s(finish_s)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            factor = np.where(slowed & (alone_s > 0), taken_s / alone_s, 1.0)
+        return np.maximum(factor, 1.0)
+
+    def _begin_s(self, finish_s: FloatArray) -> FloatArray:
+        begin_s = np.zeros(finish_s.shape)
+        for work, needed in zip(*np.nonzero(self._needs), strict=True):
+            np.maximum(begin_s[work], finish_s[needed], out=begin_s[work])
+        return begin_s
+
+    @cached_property
+    def _needs(self) -> NDArray[np.float32]:
+        """W x W: 1 where the row's work waits for the column's: copies for producers, stages for copies."""
+        edges = len(self.ends)
+        needs = np.zeros((edges + len(self.stage_shares),) * 2, dtype=np.float32)
+        for e, (producer, consumer) in enumerate(self.ends):
+            if producer >= 0:
+                needs[e, edges + producer] = 1
+            if consumer >= 0:
+                needs[edges + consumer, e] = 1
+        return needs
+
+    @cached_property
+    def _precedes(self) -> NDArray[np.bool_]:
+        """W x W: whether the column's work is done before the row's begins."""
+        reached = self._needs > 0
+        while True:
+            further = reached | ((reached.astype(np.float32) @ reached.astype(np.float32)) > 0)
+            if (further == reached).all():
+                return np.asarray(reached)
+            reached = further
