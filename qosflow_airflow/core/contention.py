@@ -7,7 +7,7 @@ of each that uses the resource takes as much longer as the shares add up to: pro
 limit of queues that are served in turns (L. Kleinrock, Queueing Systems 2, 1976, chapter 4).
 
 Many configurations are followed at once, from one end of a stage or copy to the next. Shares are whole
-multiples of 2^-12, so that their sums are exact whatever the order of adding: a configuration takes the same
+multiples of 2^-20, so that their sums are exact whatever the order of adding: a configuration takes the same
 to the last bit in whichever company it is computed.
 """
 
@@ -25,7 +25,7 @@ from qosflow_airflow.core.transfer import FloatArray
 
 BLOCK = 2048
 """Configurations that are followed at once: their state stays in a processor's cache."""
-_GRAIN = 1 << 12
+_GRAIN = 1 << 20
 
 
 class Stretch(NamedTuple):
@@ -36,7 +36,7 @@ class Stretch(NamedTuple):
 
 
 def as_shares(values: FloatArray) -> FloatArray:
-    """Return shares as multiples of 2^-12 from 0 to 1; what is not known takes nothing."""
+    """Return shares as multiples of 2^-20 from 0 to 1; what is not known takes nothing."""
     return np.asarray(np.rint(np.clip(np.nan_to_num(values), 0.0, 1.0) * _GRAIN) / _GRAIN)
 
 

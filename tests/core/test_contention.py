@@ -201,4 +201,4 @@ def test_blocks_of_configurations_change_nothing(monkeypatch: pytest.MonkeyPatch
 def test_shares_are_sums_without_rounding() -> None:
     shares: FloatArray = as_shares(np.array([0.1, 0.2, 0.3, np.nan, 2.0, -1.0]))
     assert shares.tolist()[3:] == [0.0, 1.0, 0.0]
-    assert (shares * 4096 == np.rint(shares * 4096)).all()
+    assert (shares * 2**20 == np.rint(shares * 2**20)).all()
