@@ -63,9 +63,9 @@ def answer_with_lesson(
         past = PastRuns(store, loaded.model)
         lesson = lesson_for(past, loaded.version, loaded.model, layers)
         if chunks is not None and chunks.limits and layers.parallelism:
-            from qosflow_airflow.stage_timings import division_for
+            from qosflow_airflow.stage_timings import RUNS, division_for
 
-            division = division_for(store, loaded.model, request, chunks)
+            division = division_for(store, loaded.model, past.runs(workflow, RUNS), request, chunks)
         load_source = None if load is None else load.source
         known = known_runs(past, workflow, load_source=load_source) if layers.cases else None
     answer = _answered(loaded.model, request, lesson, division)

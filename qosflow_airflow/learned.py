@@ -72,7 +72,7 @@ def _stages(workflow: Workflow) -> dict[str, frozenset[str]]:
 
 def _beside(model: Model, records: Sequence[RunRecord]) -> list[FinishedRun]:
     """Return runs of a model's workflow, oldest first, as they can be held against it."""
-    from qosflow_airflow.run_records import finished_run, in_own_numbers
+    from qosflow_airflow.run_records import run_beside
 
     told = [record for record in reversed(records) if record.configuration is not None]
-    return [in_own_numbers(finished_run(record), record, model) for record in told]
+    return [run_beside(record, model) for record in told]

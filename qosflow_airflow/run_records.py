@@ -27,21 +27,33 @@ def finished_run(record: RunRecord) -> FinishedRun:
         )
 
 
-def in_own_numbers(run: FinishedRun, record: RunRecord, model: Model) -> FinishedRun:
-    """Return a run without the stages that were done in another number of tasks than the model estimated."""
+def run_beside(record: RunRecord, model: Model) -> FinishedRun:
+    """Return what is known of a run, to be held against a model.
+
+    A stage that was done in another number of tasks than the model has is held against what the run's answer
+    foretold of that number. Where it foretold nothing of it, the stage is left out.
+    """
+    run = finished_run(record)
     if not run.stage_s:
         return run
+    of_outcome: Mapping[str, Any] = (record.outcome or {}).get("stages", {})
     planned = {stage.name: stage.tasks for stage in model.workflow.stages}
-    numbers = {stage: found.get("tasks") for stage, found in (record.outcome or {}).get("stages", {}).items()}
+    numbers = {stage: found.get("tasks") for stage, found in of_outcome.items()}
     numbers |= {stage.stage: stage.count for stage in record.stages}
     other = {
         stage: numbers[stage]
         for stage in run.stage_s
         if numbers.get(stage) is not None and numbers[stage] != planned.get(stage, numbers[stage])
     }
-    said = tuple(f"{stage} ran in {count} tasks, not {planned[stage]}" for stage, count in other.items())
-    kept = {stage: seconds for stage, seconds in run.stage_s.items() if stage not in other}
-    return run._replace(stage_s=kept, left_out=(*run.left_out, *said))
+    foretold_s = {
+        stage: float(of_outcome[stage]["predicted_s"])
+        for stage, count in other.items()
+        if of_outcome.get(stage, {}).get("predicted_tasks") == count
+    }
+    unknown = {stage: count for stage, count in other.items() if stage not in foretold_s}
+    said = tuple(f"{stage} ran in {count} tasks, not {planned[stage]}" for stage, count in unknown.items())
+    kept = {stage: seconds for stage, seconds in run.stage_s.items() if stage not in unknown}
+    return run._replace(stage_s=kept, left_out=(*run.left_out, *said), foretold_s=foretold_s)
 
 
 def _finished_run(record: RunRecord) -> FinishedRun:

@@ -52,10 +52,10 @@ def known_runs(
             continue
         # Imported here, as below: where nothing has run, an answer does without.
         from qosflow_airflow.learn.finished_run import modelled_run
-        from qosflow_airflow.run_records import finished_run
+        from qosflow_airflow.run_records import run_beside
 
         for record in records:
-            found = finished_run(record)
+            found = run_beside(record, model)
             if found.load_source != load_source:
                 found = found._replace(load=None)
             reason = _unusable(model, found)
@@ -74,11 +74,12 @@ def similar_runs(
     calibrated_runs: int = 0,
     settings: CaseSettings | None = None,
     load: Load | None = None,
+    foretold_s: Mapping[str, float] | None = None,
 ) -> Citation:
     """Return what finished runs like ``configuration`` say; it is plain JSON with ``nodes`` and ``tiers``.
 
     ``calibrated_runs`` is how many runs of its own have corrected the prediction already, ``load`` how busy
-    the place is now.
+    the place is now, ``foretold_s`` the seconds of stages in other numbers of tasks than the model's.
     """
     from qosflow_airflow.learn.case_correction import cite
     from qosflow_airflow.learn.case_features import run_features
@@ -87,7 +88,8 @@ def similar_runs(
 
     base = CaseBase(map(run_case, known.runs), settings)
     now = None if load is None else load.value
-    asked = modelled_run(model, "asked", configuration["nodes"], configuration["tiers"], load=now)
+    nodes, tiers = configuration["nodes"], configuration["tiers"]
+    asked = modelled_run(model, "asked", nodes, tiers, load=now, foretold_s=foretold_s)
     return cite(base, run_features(asked), asked.platform, calibrated_runs=calibrated_runs)
 
 
@@ -106,7 +108,11 @@ def citing(
     described = answer if "configuration" in answer else answer.get("nearest")
     if not described or not known.runs:
         return None
-    citation = similar_runs(known, model, described["configuration"], calibrated_runs, load=load)
+    foretold_s = _foretold_s(answer, described)
+    configuration = described["configuration"]
+    citation = similar_runs(
+        known, model, configuration, calibrated_runs, load=load, foretold_s=foretold_s
+    )
     if not citation.neighbourhood.found:
         return None
     cases = {**citation.to_json(), "makespan_s": None}
@@ -117,6 +123,14 @@ def citing(
             "words": f"{citation.words} By them it takes {corrected_s:.1f} s.",
         }
     return cases
+
+
+def _foretold_s(answer: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, float]:
+    """Return the seconds of stages for which an answer has chosen another number of tasks."""
+    chunks = answer.get("chunks") or {}
+    changed = [stage for stage, one in chunks.items() if one["chunks"] != one["was"]]
+    parts = {stage: described["stage_s"][stage] for stage in changed}
+    return {stage: one["read_s"] + one["compute_s"] + one["write_s"] for stage, one in parts.items()}
 
 
 def with_cases(answer: Mapping[str, Any], cases: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -55,6 +55,13 @@ class Calibration:
     runs: int = 0
     rejected: tuple[str, ...] = ()
 
+    def without(self, stages: frozenset[str]) -> Self:
+        """Return the same without corrections of ``stages``."""
+        if not stages:
+            return self
+        kept = {key: found for key, found in self.corrections.items() if key[0] not in stages}
+        return replace(self, corrections=kept)
+
     def applied(self, times: StageTimes) -> StageTimes:
         """Return stage times with reading, computing and writing corrected; copies stay as they are.
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from qosflow_airflow.core.model import Model
+from qosflow_airflow.core.transfer import StageTimes
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.learn.modelled_run import ModelledRun
 
@@ -19,7 +23,8 @@ class FinishedRun(NamedTuple):
     from the first start to the last end. ``at_s`` is when the run was recommended, seconds since the epoch.
     ``moved_bytes`` is what its tasks read and wrote. ``load`` is how busy their hosts were, in the unit
     ``load_source``. ``dag_versions`` and ``images`` tell which code they ran. ``None`` and empty: not known.
-    ``left_out`` says why something of it, or all of it, does not teach.
+    ``left_out`` says why something of it, or all of it, does not teach. ``foretold_s`` is what its answer
+    foretold of stages that ran in other numbers of tasks than the model has: they are held against that.
     """
 
     run: str
@@ -35,6 +40,7 @@ class FinishedRun(NamedTuple):
     load_source: str | None = None
     dag_versions: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    foretold_s: Mapping[str, float] = {}
 
 
 def waiting_s(workflow: Workflow, run: FinishedRun) -> float | None:
@@ -62,22 +68,48 @@ def modelled_run(
     tiers: Mapping[str, str],
     took: FinishedRun | None = None,
     load: float | None = None,
+    foretold_s: Mapping[str, float] | None = None,
 ) -> ModelledRun:
     """Return a run of ``tiers`` on ``nodes`` beside its model, with what it ``took``.
 
-    ``load`` is that of a run to come.
+    ``load`` and ``foretold_s`` (of stages in other numbers of tasks) are those of a run to come.
     """
     workflow, catalog = model.workflow, model.catalog
+    makespans = model.makespans(nodes)
+    foretold_s = (foretold_s or {}) if took is None else took.foretold_s
+    if foretold_s:
+        makespans = makespans.with_work(_as_foretold(makespans.times, tiers, foretold_s))
     stage_s = {stage: seconds for stage, seconds in (took.stage_s if took else {}).items() if seconds > 0}
     return ModelledRun(
         run=run,
         workflow=workflow.name,
         platform="+".join(catalog.names),
-        makespans=model.makespans(nodes),
+        makespans=makespans,
         layout=tuple(catalog.index[tiers[stage]] for stage in workflow.stage_names),
         observed_s=math.nan if took is None else _working_s(workflow, took),
         stage_s=stage_s,
         load=load if took is None else took.load,
+        foretold=frozenset(foretold_s),
+    )
+
+
+def _as_foretold(times: StageTimes, tiers: Mapping[str, str], foretold_s: Mapping[str, float]) -> StageTimes:
+    """Return times under which stages take ``foretold_s`` on their tier, with the parts of their estimate."""
+    seconds = {name: getattr(times, name).seconds.copy() for name in ("read", "write", "compute")}
+    for stage, taken_s in foretold_s.items():
+        s, t = times.stages.index(stage), times.tiers.index(tiers[stage])
+        cells = {"read": (s, t), "write": (s, t), "compute": (s,)}
+        estimate_s = sum(float(np.nan_to_num(seconds[name][at])) for name, at in cells.items())
+        for name, at in cells.items():
+            if estimate_s > 0:
+                seconds[name][at] *= taken_s / estimate_s
+            else:
+                seconds[name][at] = taken_s if name == "read" else 0.0
+    return replace(
+        times,
+        read=replace(times.read, seconds=seconds["read"]),
+        write=replace(times.write, seconds=seconds["write"]),
+        compute=replace(times.compute, seconds=seconds["compute"]),
     )
 
 

@@ -23,6 +23,8 @@ class ModelledRun:
     ``observed_s`` is what the run took, without what Airflow took for it, and ``stage_s`` the wall clock of
     each stage's own work, without copies; both may lack (NaN, no entry), and do for a run to come. ``load``
     is how busy the platform was, 0 to 1, ``None`` where nobody knows. ``platform`` names where it runs.
+    Stages that are ``foretold`` take in ``makespans`` what the run's answer foretold of their number of
+    tasks: they are not corrected, and teach no correction.
     """
 
     run: str
@@ -33,6 +35,7 @@ class ModelledRun:
     observed_s: float = math.nan
     stage_s: Mapping[str, float] = field(default_factory=dict)
     load: float | None = None
+    foretold: frozenset[str] = frozenset()
 
     @property
     def layouts(self) -> Layouts:
@@ -58,7 +61,7 @@ class ModelledRun:
     def corrected(self, calibration: Calibration) -> MakespanModel:
         """Return the makespan model after corrections by earlier runs."""
         model = self.makespans
-        times = calibration.applied(model.times)
+        times = calibration.without(self.foretold).applied(model.times)
         return model if times is model.times else model.with_work(times)
 
     def calibrated_s(self, calibration: Calibration) -> float:
@@ -73,5 +76,5 @@ class ModelledRun:
             for stage, tier, predicted_s in zip(
                 names, self.layout, self.predicted_stage_s.tolist(), strict=True
             )
-            if predicted_s > 0 and self.stage_s.get(stage, 0.0) > 0
+            if predicted_s > 0 and self.stage_s.get(stage, 0.0) > 0 and stage not in self.foretold
         ]

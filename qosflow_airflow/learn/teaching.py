@@ -97,6 +97,8 @@ def _residuals(model: Model, run: FinishedRun, left_out: dict[str, str]) -> list
     estimated_s = (charges.read + np.nan_to_num(charges.compute) + charges.write)[0]
     found = []
     for stage, tier, estimate_s in zip(workflow.stage_names, tiers, estimated_s.tolist(), strict=True):
+        if stage in run.foretold_s:
+            continue  # in another number of tasks: it tells of that number, not of the estimate
         if stage in run.stage_s and estimate_s > 0:  # not NaN either: what was not estimated is not corrected
             taken_s = run.stage_s[stage]
             ratio = math.log(taken_s / estimate_s) if taken_s > 0 and math.isfinite(taken_s) else math.nan

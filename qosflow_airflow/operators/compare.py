@@ -16,7 +16,7 @@ from qosflow_airflow.operators.outcome import Record, compare, comparison_table,
 from qosflow_airflow.operators.refit import STALE, say_whether_it_holds
 from qosflow_airflow.operators.run_rows import PLAN
 from qosflow_airflow.operators.session import task_store
-from qosflow_airflow.operators.summary import described
+from qosflow_airflow.operators.summary import described, foretold_tasks
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -76,6 +76,7 @@ class QoSCompareOperator(BaseOperator):
                     record.request["deadline_s"],
                     summary["tasks"],
                     *self._records(summary),
+                    foretold=foretold_tasks(record),
                 ),
                 "dag_id": context["ti"].dag_id,
                 "run_id": context["ti"].run_id,

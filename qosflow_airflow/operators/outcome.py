@@ -46,14 +46,15 @@ def compare(
     tasks: Mapping[str, int],
     task_records: Sequence[Record],
     copy_records: Sequence[Record],
+    foretold: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return predicted and measured seconds of a run and of each of its stages, as plain JSON.
 
     ``answered`` is the configuration that ran, as the answer describes it; ``tasks`` is how many tasks each
-    stage has. The run's ``measured_s`` is the time from the first start to the last end of all tasks and
-    copies; ``busy_s`` is the part of it in which at least one of them was at work. A stage's ``measured_s``
-    and ``busy_s`` are those of its tasks, and ``measured`` the seconds of its slowest task per part; copies
-    are parts of their own.
+    stage has, and ``foretold`` for how many it was predicted, where that number was chosen. The run's
+    ``measured_s`` is the time from the first start to the last end of all tasks and copies; ``busy_s`` is the
+    part of it in which at least one of them was at work. A stage's ``measured_s`` and ``busy_s`` are those of
+    its tasks, and ``measured`` the seconds of its slowest task per part; copies are parts of their own.
 
     Raises
     ------
@@ -78,6 +79,7 @@ def compare(
             stage: {
                 "tier": answered["configuration"]["tiers"][stage],
                 "tasks": tasks[stage],
+                **({"predicted_tasks": foretold[stage]} if foretold and stage in foretold else {}),
                 "predicted_s": sum(answered["stage_s"][stage][part] for part in WORK),
                 "measured_s": span_s(records),
                 "busy_s": busy_s(records),

@@ -16,6 +16,12 @@ def described(record: RecommendationRecord) -> dict[str, Any]:
     return record.answer if record.status == "feasible" else record.answer["nearest"] or {}
 
 
+def foretold_tasks(record: RecommendationRecord) -> dict[str, int]:
+    """Return the numbers of tasks that were chosen and for which the answer's times hold, per stage."""
+    chunks = record.answer.get("chunks") or {}
+    return {stage: one["chunks"] for stage, one in chunks.items() if one.get("foretold")}
+
+
 def summarise(record: RecommendationRecord, status: Status) -> dict[str, Any]:
     """Return what is worth passing on of a recommendation, as plain JSON."""
     found = described(record)
