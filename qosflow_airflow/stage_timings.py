@@ -14,7 +14,7 @@ from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.learn.amdahl import StageTiming
 from qosflow_airflow.learn.chunk_request import ChunkRequest
-from qosflow_airflow.learn.division import OBJECTIVES, Cell, Division
+from qosflow_airflow.learn.division import Cell, Division
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.finished_runs import Observation, RunRecord, StageRun
 
@@ -49,13 +49,7 @@ def division_for(store: Store, model: Model, request: QoSRequest, asked: ChunkRe
 
         found = {cell: fit_parallelism(taken) for cell, taken in timings.items()}
         fits = {cell: fit for cell, fit in found.items() if fit is not None}
-    return Division(
-        asked.limits,
-        asked.objective or OBJECTIVES[request.objective],  # type: ignore[arg-type]  # it refuses others
-        no_slower=request.deadline_s is not None,
-        fits=fits,
-        startup_s=startup_s,
-    )
+    return Division.asked(asked, request, fits=fits, startup_s=startup_s)
 
 
 def _timings(

@@ -169,6 +169,23 @@ class TestRecommend:
             "max_cost": 1e6,
         }
 
+    def test_numbers_of_tasks_are_chosen_and_said(self, run: Run, model: Path) -> None:
+        asked = ("--max-chunks", "merge=8", "--max-chunks", "report=2")
+        plain, found = (
+            json.loads(run("recommend", "--model", model, "--format", "json", *more).out)
+            for more in ((), asked)
+        )
+        assert found["makespan_s"] < plain["makespan_s"]
+        assert found["chunks"]["merge"]["by"] == "model"
+        for command in ("recommend", "explain"):
+            said = run(command, "--model", model, *asked).out
+            assert f"merge in {found['chunks']['merge']['chunks']} tasks instead of 2: least time" in said
+        assert run("recommend", "--model", model, "--max-chunks", "merge=many").code == BAD_INPUT
+        alone = json.loads(
+            run("recommend", "--model", model, "--format", "json", "--layers", "none", *asked).out
+        )
+        assert alone == plain
+
     def test_nothing_feasible_has_its_own_exit_code_and_says_what_binds(self, run: Run, model: Path) -> None:
         said = run("recommend", "--model", model, "--deadline-s", "0.001", "--format", "json")
         assert said.code == INFEASIBLE

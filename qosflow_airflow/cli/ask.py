@@ -58,6 +58,18 @@ def add_request(ask: argparse.ArgumentParser) -> None:
         default="makespan",
         help="what to minimise; balanced is between makespan and node-hours",
     )
+    ask.add_argument(
+        "--max-chunks",
+        action="append",
+        default=[],
+        metavar="STAGE=N",
+        help="choose in how many tasks this stage is done, at most so many",
+    )
+    ask.add_argument(
+        "--chunk-objective",
+        choices=("time", "node_hours", "cost", "knee", "published"),
+        help="what the number of tasks makes small (default: as the objective says)",
+    )
 
 
 def parse_request(options: argparse.Namespace) -> QoSRequest:
@@ -76,7 +88,16 @@ def _recommend(options: argparse.Namespace) -> int:
 
 def answer_of(options: argparse.Namespace) -> Mapping[str, Any]:
     """Return the answer of the model that the command names; of a database, with what runs teach."""
+    from qosflow_airflow.learn.chunk_request import ChunkRequest
+
     request, layers = parse_request(options), layers_of(options)
+    chunks = ChunkRequest.parse(",".join(options.max_chunks), options.chunk_objective)
+    if options.model is not None and chunks.limits and layers.parallelism:
+        from qosflow_airflow.learn.division import Division, recommend_divided
+        from qosflow_airflow.learn.lessons import Lesson
+
+        division = Division.asked(chunks, request)
+        return recommend_divided(open_model(options), request, Lesson(), division).answer
     if options.model is not None:
         from qosflow_airflow.core.recommend import recommend
 
@@ -84,4 +105,4 @@ def answer_of(options: argparse.Namespace) -> Mapping[str, Any]:
     from qosflow_airflow.answers import answer_with_lesson
 
     with open_store(options) as store:
-        return answer_with_lesson(store, options.workflow, request, layers)[0].answer
+        return answer_with_lesson(store, options.workflow, request, layers, chunks=chunks)[0].answer

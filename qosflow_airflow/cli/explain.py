@@ -9,7 +9,7 @@ from typing import Any
 from qosflow_airflow.cli.ask import add_request, answer_of, parse_request
 from qosflow_airflow.cli.exit_codes import INFEASIBLE, OK
 from qosflow_airflow.cli.sources import add_layers, add_model, open_lesson, open_model, open_store
-from qosflow_airflow.cli.text import as_json, table
+from qosflow_airflow.cli.text import as_json, numbers_in_words, table
 from qosflow_airflow.exceptions import RequestError
 
 Found = Mapping[str, Any]
@@ -82,6 +82,7 @@ def explanation_lines(found: Found) -> Iterator[str]:
         yield from _section("Rule", [about["region"]["rule"]] if about.get("region") else [])
         yield from _section("Where the time goes", _breakdown(about))
         yield from _section("Stages", _stages(about))
+        yield from _section("Numbers of tasks", numbers_in_words(found))
         yield from _section("Uncertainty", _uncertainty(found.get("interval")))
         yield from _section("Seconds gained (-) or lost (+) by moving one stage", _swaps(about))
     yield from _section("What else it depends on", (found.get("sensitivity") or {}).get("words", []))

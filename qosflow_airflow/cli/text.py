@@ -21,6 +21,8 @@ def answer_text(answer: Any) -> str:
             role = "critical" if stage in found["critical_stages"] else ""
             rows.append((stage, tier, *seconds, "flexible" if stage in found["flexible_stages"] else role))
         lines += ["", table(rows)]
+    if numbers := numbers_in_words(answer):
+        lines += ["", *numbers]
     if found is not None and found.get("region"):
         lines += ["", f"Region: {found['region']['rule']}"]
     for other in answer.get("alternatives", []):
@@ -32,6 +34,15 @@ def answer_text(answer: Any) -> str:
     if trade_offs := _trade_offs(answer.get("pareto", {})):
         lines += ["", table(trade_offs)]
     return "\n".join(lines)
+
+
+def numbers_in_words(answer: Mapping[str, Any]) -> list[str]:
+    """Return a sentence per stage whose number of tasks was chosen."""
+    if not answer.get("chunks"):
+        return []
+    from qosflow_airflow.learn.stage_chunks import StageChunks
+
+    return [StageChunks.from_json(one).sentence(stage) for stage, one in answer["chunks"].items()]
 
 
 def _repairs(repairs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

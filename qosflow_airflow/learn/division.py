@@ -22,6 +22,7 @@ from qosflow_airflow.core.recommend import Infeasible, Recommendation
 from qosflow_airflow.core.space import Configuration
 from qosflow_airflow.core.transfer import FloatArray, Provenance, StageTimes, TimeTable
 from qosflow_airflow.learn.chunk_choice import ChunkGoal, Objective
+from qosflow_airflow.learn.chunk_request import ChunkRequest
 from qosflow_airflow.learn.divided_stage import OTHER_NUMBER_LOG_SD, DividedStage
 from qosflow_airflow.learn.lessons import Lesson, recommend_with
 from qosflow_airflow.learn.parallelism import StageParallelism
@@ -67,6 +68,17 @@ class Division:
 
     def __post_init__(self) -> None:
         ChunkGoal(self.objective)
+
+    @classmethod
+    def asked(cls, asked: ChunkRequest, request: QoSRequest, **told: Any) -> Self:
+        """Return what the numbers are chosen by for a request; ``told`` is what runs tell."""
+        objective = asked.objective or OBJECTIVES[request.objective]
+        return cls(
+            asked.limits,
+            objective,  # type: ignore[arg-type]  # it refuses others
+            no_slower=request.deadline_s is not None,
+            **told,
+        )
 
     def choose(self, model: Model, cell: Cell, *, to_learn: bool = True) -> StageChunks:
         """Return the number of tasks for a stage on a tier and node count of a model, and why.

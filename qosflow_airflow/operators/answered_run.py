@@ -90,7 +90,7 @@ class AnsweredRun:
 
     def say(self, log: Any, summary: Mapping[str, Any]) -> None:
         """Log what was recommended, and what to know of it."""
-        tasks = {stage.name: stage.tasks for stage in self.loaded.model.workflow.stages}
+        tasks = {stage.name: stage.tasks for stage in self.workflow.stages}
         if summary["status"] == "nearest":
             log.warning(
                 "THE REQUEST IS NOT MET; the nearest configuration is used. %s", summary["explanation"]
