@@ -110,9 +110,7 @@ def citing(
         return None
     foretold_s = _foretold_s(answer, described)
     configuration = described["configuration"]
-    citation = similar_runs(
-        known, model, configuration, calibrated_runs, load=load, foretold_s=foretold_s
-    )
+    citation = similar_runs(known, model, configuration, calibrated_runs, load=load, foretold_s=foretold_s)
     if not citation.neighbourhood.found:
         return None
     cases = {**citation.to_json(), "makespan_s": None}

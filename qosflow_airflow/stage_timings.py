@@ -29,8 +29,12 @@ class SizedTiming(NamedTuple):
     read_bytes: int | None
 
 
-def division_for(store: Store, model: Model, request: QoSRequest, asked: ChunkRequest) -> Division:
+def division_for(
+    store: Store, model: Model, runs: Sequence[RunRecord], request: QoSRequest, asked: ChunkRequest
+) -> Division:
     """Return what numbers of tasks are chosen by, for a request to a model.
+
+    ``runs`` are those of its workflow, newest first: the :data:`RUNS` newest are worth looking at.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def division_for(store: Store, model: Model, request: QoSRequest, asked: ChunkRe
     """
     for stage in asked.limits:
         model.workflow.stage(stage)
-    timings, startup_s = _timings(store, model, asked.limits)
+    timings, startup_s = _timings(store, model, runs, asked.limits)
     fits = {}
     if timings:
         # Only here: it imports scipy.
@@ -53,13 +57,13 @@ def division_for(store: Store, model: Model, request: QoSRequest, asked: ChunkRe
 
 
 def _timings(
-    store: Store, model: Model, stages: Iterable[str]
+    store: Store, model: Model, runs: Sequence[RunRecord], stages: Iterable[str]
 ) -> tuple[dict[Cell, list[StageTiming]], float]:
     """Return what finished runs took per stage, tier and node count, oldest first; and what starting took."""
     found: dict[Cell, list[SizedTiming]] = {}
     units: dict[Cell, set[str | None]] = {}
     starts_s: list[float] = []
-    for run in reversed(store.runs(model.workflow.name, limit=RUNS)):
+    for run in reversed(runs):
         cells = [cell for stage in stages if (cell := _cell(model, run, stage)) is not None]
         observations = store.observations(run.recommendation_id) if cells and run.stages else ()
         starts_s += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.learn.layers import Layers
 from qosflow_airflow.learned import lesson_for
 from qosflow_airflow.past_runs import PastRuns
+from qosflow_airflow.similar_runs import known_runs
 from qosflow_airflow.store.base import Store
 from qosflow_airflow.store.finished_runs import Observation
 from qosflow_airflow.store.memory import MemoryStore
@@ -140,6 +142,45 @@ def test_a_stage_in_another_number_of_tasks_is_not_held_against_the_estimate(sto
     loaded = load_model(store, "two")
     lesson = lesson_for(PastRuns(store), loaded.version, loaded.model)
     assert lesson.left_out == {identifier: "split ran in 6 tasks, not 3"}
+
+
+def in_six_tasks(store: Store, took_s: float, foretold_s: float, foretold_tasks: int = 6) -> str:
+    """Tell a run with a stage in six tasks instead of three, that were foretold to take so long."""
+    identifier = recommended(store)
+    told = outcome()
+    told["stages"]["split"] |= {"tasks": 6, "measured_s": took_s}
+    told["stages"]["split"] |= {"predicted_tasks": foretold_tasks, "predicted_s": foretold_s}
+    told["measured_s"] += took_s - 2.0
+    store.add_outcome(identifier, told)
+    return identifier
+
+
+def test_a_number_of_tasks_is_held_against_what_was_foretold_of_it(store: Store) -> None:
+    for took_s in (1.0, 1.1, 0.9):
+        in_six_tasks(store, took_s, foretold_s=1.0)
+    # It teaches nothing of three tasks, and yet the run is known as a whole.
+    assert set(factors(store)) == {("merge", "ram")}
+    loaded = load_model(store, "two")
+    lesson = lesson_for(PastRuns(store), loaded.version, loaded.model)
+    assert lesson.left_out == {}
+    # Of 4 s that are foretold, 1 s is the stage's; no copy was made before it, which was foretold as well.
+    off = sorted(4.0 * math.exp(one.log_ratio) for one in lesson.errors.own)
+    assert off == pytest.approx([3.4, 3.5, 3.6])
+
+
+def test_what_was_foretold_of_another_number_than_ran_does_not_count(store: Store) -> None:
+    identifier = in_six_tasks(store, 1.0, foretold_s=1.0, foretold_tasks=4)
+    loaded = load_model(store, "two")
+    lesson = lesson_for(PastRuns(store), loaded.version, loaded.model)
+    assert lesson.left_out == {identifier: "split ran in 6 tasks, not 3"}
+    assert lesson.errors.own == ()
+
+
+def test_similar_runs_are_held_against_their_numbers_of_tasks_too(store: Store) -> None:
+    in_six_tasks(store, 1.0, foretold_s=1.0)
+    (run,) = known_runs(PastRuns(store), "two").runs
+    assert run.predicted_s == pytest.approx(4.0)
+    assert {one.stage for one in run.residuals()} == {"merge"}
 
 
 def test_a_clock_that_runs_backwards_is_said_and_teaches_nothing(store: Store) -> None:

@@ -69,6 +69,16 @@ def waves(node: NodePool, nodes: int, tasks: FloatArray) -> FloatArray:
     return np.asarray(np.ceil(tasks / (nodes * node.slots)))
 
 
+def share_of_slots(node: NodePool, nodes: int, tasks: int) -> float:
+    """Return the share of all slots that so many tasks of a stage fill at once.
+
+    Errors are those of :func:`waves`.
+    """
+    if node.slots is None:
+        raise ValueError("the number of a node's slots is not known")
+    return min(nodes * node.tasks_at_once(-(-tasks // nodes)), tasks) / (nodes * node.slots)
+
+
 def computing(node: NodePool, nodes: int, own: int, tasks: FloatArray) -> FloatArray:
     """Return the factors of a stage's time of computing in ``tasks`` (n): all of it together stays the same.
 

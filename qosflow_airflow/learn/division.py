@@ -16,10 +16,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from qosflow_airflow.core.chunk_times import share_of_slots
+from qosflow_airflow.core.demand import Demand
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Infeasible, Recommendation
 from qosflow_airflow.core.space import Configuration
+from qosflow_airflow.core.tiers import NodePool
 from qosflow_airflow.core.transfer import FloatArray, Provenance, StageTimes, TimeTable
 from qosflow_airflow.learn.chunk_choice import ChunkGoal, Objective
 from qosflow_airflow.learn.chunk_request import ChunkRequest
@@ -123,6 +126,7 @@ class Division:
 
     def _times(self, model: Model, times: StageTimes, numbers: Numbers) -> StageTimes:
         read, write, compute = (_copied(table) for table in (times.read, times.write, times.compute))
+        demand = times.demand
         for name in self.limits:
             s = times.stages.index(name)
             cells = [(name, tier, times.nodes) for tier in times.tiers]
@@ -138,7 +142,8 @@ class Division:
                 _doubt(table, s, changed)
             if changed.any():
                 compute.log_sd[s] = np.hypot(compute.log_sd[s], OTHER_NUMBER_LOG_SD)
-        return replace(times, read=read, write=write, compute=compute)
+                demand = _demand(demand, s, model.catalog.node, times.nodes, max(tasks))
+        return replace(times, read=read, write=write, compute=compute, demand=demand)
 
     def _parts(self, model: Model, cell: Cell, tasks: int) -> FloatArray:
         """Return seconds of reading, computing and writing (3)."""
@@ -153,7 +158,9 @@ class Division:
         found = self.fits[told]
         seconds = float(found.estimate(np.array([float(tasks)])).seconds[0])
         work_s = max(seconds - found.law.startup_s, LEAST_SHARE * seconds)
-        ratio = work_s / self._stage(model, told).seconds(tasks) if told[2] in model.nodes else math.nan
+        if told[2] not in model.nodes:
+            return 1.0
+        ratio = work_s / (self._stage(model, told).seconds(tasks) * _stretch(model, told))
         return ratio if math.isfinite(ratio) and ratio > 0 else 1.0
 
     def _most_told(self, stage: str) -> Cell | None:
@@ -243,6 +250,29 @@ def recommend_in_numbers(
 
 def _configuration(answer: Recommendation | Infeasible) -> Configuration | None:
     return answer.nearest if isinstance(answer, Infeasible) else answer.configuration
+
+
+def _demand(demand: Demand | None, s: int, node: NodePool, nodes: int, tasks: int) -> Demand | None:
+    """Return demands with that of a stage for processors as it is in so many tasks."""
+    if demand is None or node.slots is None:
+        return demand
+    compute = demand.compute.copy()
+    compute[s] = share_of_slots(node, nodes, tasks)
+    return replace(demand, compute=compute)
+
+
+def _stretch(model: Model, cell: Cell) -> float:
+    """Return how many times longer than alone a stage takes because other work of its run shares devices.
+
+    Which tiers its runs had for other stages is taken not to matter much: all have the stage's here.
+    """
+    name, tier, nodes = cell
+    makespans, s = model.makespans(nodes), model.workflow.index[name]
+    if makespans.times.demand is None:
+        return 1.0
+    layouts = np.full((1, len(model.workflow.stages)), model.catalog.index[tier], dtype=np.int8)
+    stretch = makespans.costs.stretch(layouts)
+    return 1.0 if stretch is None else float(stretch.stages[0, s])
 
 
 def _copied(table: TimeTable) -> TimeTable:

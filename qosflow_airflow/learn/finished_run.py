@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
-from qosflow_airflow.core.transfer import StageTimes
 from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.learn.modelled_run import ModelledRun
 
@@ -76,16 +76,17 @@ def modelled_run(
     """
     workflow, catalog = model.workflow, model.catalog
     makespans = model.makespans(nodes)
+    layout = tuple(catalog.index[tiers[stage]] for stage in workflow.stage_names)
     foretold_s = (foretold_s or {}) if took is None else took.foretold_s
     if foretold_s:
-        makespans = makespans.with_work(_as_foretold(makespans.times, tiers, foretold_s))
+        makespans = _as_foretold(makespans, layout, foretold_s)
     stage_s = {stage: seconds for stage, seconds in (took.stage_s if took else {}).items() if seconds > 0}
     return ModelledRun(
         run=run,
         workflow=workflow.name,
         platform="+".join(catalog.names),
         makespans=makespans,
-        layout=tuple(catalog.index[tiers[stage]] for stage in workflow.stage_names),
+        layout=layout,
         observed_s=math.nan if took is None else _working_s(workflow, took),
         stage_s=stage_s,
         load=load if took is None else took.load,
@@ -93,24 +94,25 @@ def modelled_run(
     )
 
 
-def _as_foretold(times: StageTimes, tiers: Mapping[str, str], foretold_s: Mapping[str, float]) -> StageTimes:
-    """Return times under which stages take ``foretold_s`` on their tier, with the parts of their estimate."""
+def _as_foretold(
+    makespans: MakespanModel, layout: Sequence[int], foretold_s: Mapping[str, float]
+) -> MakespanModel:
+    """Return a model in which stages of a layout take ``foretold_s``, with the parts of their estimate."""
+    times = makespans.times
     seconds = {name: getattr(times, name).seconds.copy() for name in ("read", "write", "compute")}
+    # What was foretold holds what a stage waits for others, and so does what a layout pays.
+    charges = makespans.charges(np.array([layout], dtype=np.int8))
+    estimated_s = (charges.read + np.nan_to_num(charges.compute) + charges.write)[0]
     for stage, taken_s in foretold_s.items():
-        s, t = times.stages.index(stage), times.tiers.index(tiers[stage])
-        cells = {"read": (s, t), "write": (s, t), "compute": (s,)}
-        estimate_s = sum(float(np.nan_to_num(seconds[name][at])) for name, at in cells.items())
+        s = times.stages.index(stage)
+        cells = {"read": (s, layout[s]), "write": (s, layout[s]), "compute": (s,)}
         for name, at in cells.items():
-            if estimate_s > 0:
-                seconds[name][at] *= taken_s / estimate_s
+            if estimated_s[s] > 0:
+                seconds[name][at] *= taken_s / estimated_s[s]
             else:
                 seconds[name][at] = taken_s if name == "read" else 0.0
-    return replace(
-        times,
-        read=replace(times.read, seconds=seconds["read"]),
-        write=replace(times.write, seconds=seconds["write"]),
-        compute=replace(times.compute, seconds=seconds["compute"]),
-    )
+    tables = {name: replace(getattr(times, name), seconds=found) for name, found in seconds.items()}
+    return makespans.with_work(replace(times, **tables))
 
 
 def _working_s(workflow: Workflow, run: FinishedRun) -> float:

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qosflow_airflow.core.chunk_times import ChunkTimes
+from qosflow_airflow.core.demand import Demand
 from qosflow_airflow.core.makespan_rules import COMPLETE
 from qosflow_airflow.core.model import Model, ScaleModel
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import Recommendation
 from qosflow_airflow.core.tiers import NodePool, TierCatalog
 from qosflow_airflow.core.transfer import StageTimes
+from qosflow_airflow.core.workflow import Workflow
 from qosflow_airflow.exceptions import RequestError, WorkflowError
 from qosflow_airflow.learn.amdahl import AmdahlLaw, StageTiming
 from qosflow_airflow.learn.chunk_choice import Objective
@@ -167,6 +169,27 @@ def test_what_runs_tell_is_foretold_where_they_ran_and_counts_elsewhere_too() ->
     assert took_s == pytest.approx(60 * (0.05 + 0.95 / 8), rel=0.1)
     assert took_s == pytest.approx(chosen["seconds"] - 2.0)
     assert found.answer["swap_s"]["split"]["disk"] > 0
+
+
+def test_a_stage_that_shares_processors_is_foretold_as_its_runs_had_it() -> None:
+    """What a run took holds what its stages waited for each other: that must not count twice."""
+    beside = Workflow("beside", (WORKFLOW.stages[0], replace(WORKFLOW.stages[0], name="other")))
+    alone = stage_times(beside, CATALOG, 1)
+    alone.read.seconds[...] = alone.write.seconds[...] = 0.0
+    alone.compute.seconds[...] = 10.0
+    none, ends = np.zeros((2, 2)), np.zeros((len(alone.edges), 2, 2))
+    factors = np.ones((2, 2, 1))
+    demand = Demand(none, none, np.ones(2), ends, ends)
+    shared = replace(alone, chunks=ChunkTimes((1,), factors, factors), demand=demand)
+    of = Model(beside, CATALOG, COMPLETE, (ScaleModel(1, shared),))
+    found = asked(
+        Division({"split": 8}, fits={("split", "disk", 1): fitted()}),
+        QoSRequest(pin={"split": "disk", "other": "disk"}),
+        of,
+    )
+    chosen, stage = found.answer["chunks"]["split"], found.answer["stage_s"]["split"]
+    assert stage["compute_s"] == pytest.approx(chosen["seconds"] - 2.0, rel=0.25)
+    assert found.answer["stage_s"]["other"]["compute_s"] > 10.0
 
 
 @pytest.mark.parametrize("fits", [{}, {("split", "ram", 2): fitted()}, {("split", "disk", 1): fitted()}])
