@@ -6,7 +6,6 @@ Nothing here needs more than numpy: a task that recommends must not import for s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qosflow_airflow.core.model import Model
@@ -44,7 +43,7 @@ def lesson_for(
     if not layers.intervals or lesson.errors.suffice:
         return lesson
     others = _errors_of_others(past, model, lesson.calibration.runs)
-    return replace(lesson, errors=lesson.errors.with_others(others))
+    return lesson._replace(errors=lesson.errors.with_others(others))
 
 
 def _errors_of_others(past: PastRuns, model: Model, taught: int) -> Iterator[tuple[bool, tuple[float, ...]]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
@@ -59,8 +59,7 @@ class Point(NamedTuple):
         return known if self.cost is None else (*known, self.cost)
 
 
-@dataclass(frozen=True)
-class Front:
+class Front(NamedTuple):
     """Points by makespan, ascending.
 
     ``epsilon`` is the share by which, in any amount, the point that stands for a configuration may be worse

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from qosflow_airflow.core.space import Configuration
 from qosflow_airflow.core.tiers import TierCatalog
@@ -22,8 +21,7 @@ MAX_ROWS = 1024
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """Where every stage of one run reads, runs and writes.
 
     Attributes
@@ -93,8 +91,7 @@ def _check_stage(stage: Stage, max_rows: int | None) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Planner:
+class _Planner(NamedTuple):
     workflow: Workflow
     catalog: TierCatalog
     configuration: Configuration

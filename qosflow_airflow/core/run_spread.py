@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 NORMAL_HALF_WIDTH = 1.6448536269514722
 """Half-width of a normal distribution's interval of 90 %, in standard deviations."""
 
 
-@dataclass(frozen=True)
-class RunSpread:
+class RunSpread(NamedTuple):
     """How far foretold makespans were off: nine runs of ten within ``log_half_width`` (ln seconds).
 
     ``overhead_half_width_s`` is the same of the seconds beyond the makespan. ``runs`` is how many runs tell

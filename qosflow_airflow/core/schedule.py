@@ -7,7 +7,6 @@ path.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +38,7 @@ def _tag(tasks_per_node: int) -> str:
     return "NA" if tasks_per_node < 0 else str(tasks_per_node)
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(NamedTuple):
     """When configurations finish, and what they wait for.
 
     Axes: C configurations, S stages, K levels. ``level_s`` holds C x K seconds of the phases in, exec and out

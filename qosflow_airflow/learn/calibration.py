@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from statistics import median
 from typing import Any, NamedTuple, Self
 
@@ -47,11 +47,10 @@ class Correction(NamedTuple):
     runs: int
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Corrections per stage and tier, from ``runs`` runs; ``rejected`` runs had a time that cannot be."""
 
-    corrections: Mapping[tuple[str, str], Correction] = field(default_factory=dict)
+    corrections: Mapping[tuple[str, str], Correction] = {}
     runs: int = 0
     rejected: tuple[str, ...] = ()
 
@@ -60,7 +59,7 @@ class Calibration:
         if not stages:
             return self
         kept = {key: found for key, found in self.corrections.items() if key[0] not in stages}
-        return replace(self, corrections=kept)
+        return self._replace(corrections=kept)
 
     def applied(self, times: StageTimes) -> StageTimes:
         """Return stage times with reading, computing and writing corrected; copies stay as they are.

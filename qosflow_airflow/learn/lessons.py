@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
 
 from qosflow_airflow.core.explain import explain
 from qosflow_airflow.core.model import Model
@@ -24,20 +24,19 @@ SAID = 0.05
 MAX_SAID = 3
 
 
-@dataclass(frozen=True)
-class Lesson:
+class Lesson(NamedTuple):
     """What runs teach.
 
     ``left_out`` maps runs that do not teach, or not all they could, to the reason. ``cause`` is what a drift
     may come from, empty where nothing tells. ``errors`` is how far whole runs were off.
     """
 
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: Calibration = Calibration()
     overhead_s: float = 0.0
-    drift: Drift = field(default_factory=lambda: Drift(DriftState.UNKNOWN))
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    drift: Drift = Drift(DriftState.UNKNOWN)
+    left_out: Mapping[str, str] = {}
     cause: str = ""
-    errors: RunErrors = field(default_factory=RunErrors)
+    errors: RunErrors = RunErrors()
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:

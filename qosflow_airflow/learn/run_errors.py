@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from statistics import median
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from qosflow_airflow.core.run_spread import RunSpread
 from qosflow_airflow.learn.calibration import MIN_FOR_SPREAD, Calibration, calibrate
 from qosflow_airflow.learn.conformal import half_width
-from qosflow_airflow.learn.modelled_run import ModelledRun
+
+if TYPE_CHECKING:
+    from qosflow_airflow.learn.modelled_run import ModelledRun
 
 MIN_ALIKE = 3
 """Runs of one workflow are off by much the same: fewer workflows do not tell what a further one is off by."""
@@ -41,8 +42,7 @@ class RunError(NamedTuple):
     overhead_s: float
 
 
-@dataclass(frozen=True)
-class RunErrors:
+class RunErrors(NamedTuple):
     """Errors of a workflow's ``own`` runs, and (``ln`` ratios) of runs of other workflows.
 
     ``alike`` are those with the same stages, ``others`` all of them, where the own ones do not suffice.
@@ -52,15 +52,14 @@ class RunErrors:
     own: tuple[RunError, ...] = ()
     alike: tuple[float, ...] = ()
     others: tuple[float, ...] = ()
-    tried: Mapping[int, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    tried: Mapping[int, frozenset[tuple[str, str]]] = {}
 
     def with_others(self, found: Iterable[tuple[bool, Sequence[float]]]) -> Self:
         """Return these with errors of other workflows, each with whether its stages are the same."""
         told = [(alike, errors) for alike, errors in found if errors]
         alike = [errors for is_alike, errors in told if is_alike]
         pooled = alike if len(alike) >= MIN_ALIKE else []
-        return replace(
-            self,
+        return self._replace(
             alike=tuple(chain.from_iterable(pooled)),
             others=tuple(chain.from_iterable(errors for _, errors in told)),
         )

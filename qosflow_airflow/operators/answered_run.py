@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qosflow_airflow.operators.answer_table import answer_text
 from qosflow_airflow.operators.run_rows import PLAN, PROMISE, records_folder, xcom_rows
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from qosflow_airflow.store.base import RecommendationRecord
 
 
-@dataclass(frozen=True)
-class AnsweredRun:
+class AnsweredRun(NamedTuple):
     """An answer that has a configuration: the best one, or the nearest; and the model that gave it."""
 
     record: RecommendationRecord

@@ -6,8 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 from psycopg2 import errors, extensions
@@ -23,8 +22,7 @@ _URL_CURE = "Give postgresql://user:password@host:port/database, odd characters 
 _MIGRATE = "Run `qosflow db upgrade`."
 
 
-@dataclass(frozen=True)
-class Database:
+class Database(NamedTuple):
     """Where a database is. Written as text it shows no user and no password."""
 
     parameters: Mapping[str, str]
@@ -61,7 +59,8 @@ class Database:
         port = self.parameters.get("port") or os.environ.get("PGPORT") or "5432"
         return f"{host or 'the local socket'}:{port}/{self.parameters.get('dbname', '')}"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
     def connect(self, connect_timeout_s: int, patience_s: float) -> extensions.connection:
         """Open a connection; ``patience_s`` is how long sent data may stay without an answer of the network.
