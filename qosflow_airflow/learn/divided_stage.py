@@ -79,5 +79,8 @@ class DividedStage:
         return Estimate(seconds, np.full(len(chunks), math.hypot(spread, OTHER_NUMBER_LOG_SD)))
 
 
-OTHER_NUMBER_LOG_SD = 0.2
-"""How far another number of tasks lies from what the I/O model makes of it: standard deviation of ln time."""
+OTHER_NUMBER_LOG_SD = 0.8
+"""How far another number of tasks lies from what the I/O model makes of it: standard deviation of ln time.
+
+From real runs (docs/parallelism.md): what every task takes whatever its share the model does not know.
+"""

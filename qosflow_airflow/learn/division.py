@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qosflow_airflow.core.chunk_times import share_of_slots
 from qosflow_airflow.core.demand import Demand
@@ -137,11 +138,12 @@ class Division:
             read.seconds[s], write.seconds[s] = parts[:, 0] + parts[:, 1] - common_s, parts[:, 2]
             if not np.isnan(compute.seconds[s]):
                 compute.seconds[s] = common_s
+            doubt = np.array([self._doubt(model, *found) for found in zip(cells, tasks, strict=True)])
             changed = np.array([count != model.workflow.stage(name).tasks for count in tasks])
             for table in (read, write):
-                _doubt(table, s, changed)
+                _unsure(table, s, doubt, changed)
+            compute.log_sd[s] = np.hypot(compute.log_sd[s], doubt.min())
             if changed.any():
-                compute.log_sd[s] = np.hypot(compute.log_sd[s], OTHER_NUMBER_LOG_SD)
                 demand = _demand(demand, s, model.catalog.node, times.nodes, max(tasks))
         return replace(times, read=read, write=write, compute=compute, demand=demand)
 
@@ -149,6 +151,12 @@ class Division:
         """Return seconds of reading, computing and writing (3)."""
         parts_s = self._stage(model, cell).parts(np.array([float(tasks)]))[:, 0]
         return np.asarray(parts_s * self._level(model, cell, tasks))
+
+    def _doubt(self, model: Model, cell: Cell, tasks: int) -> float:
+        """Return the standard deviation of ln time that a number of tasks adds to that of the estimate."""
+        if cell in self.fits:
+            return float(self.fits[cell].estimate(np.array([float(tasks)])).log_sd[0])
+        return 0.0 if tasks == self._own(model, cell) else OTHER_NUMBER_LOG_SD
 
     def _level(self, model: Model, cell: Cell, tasks: int) -> float:
         """Return how many times as long as estimated a stage takes in so many tasks, as its runs have it."""
@@ -236,7 +244,8 @@ def recommend_in_numbers(
 ) -> Recommendation | Infeasible:
     """Return the optimum of a request with stages in numbers of tasks that have been ``chosen``."""
     numbers = {stage: one.chunks for stage, one in chosen.items()}
-    answer = recommend_with(model, request, lesson, partial(division.in_numbers, numbers))
+    untried = frozenset(stage for stage, one in chosen.items() if not one.tried)
+    answer = recommend_with(model, request, lesson, partial(division.in_numbers, numbers), untried)
     changed = [f"{name} in {one.chunks} instead of {one.was}" for name, one in chosen.items() if one.changed]
     said = f" In other numbers of tasks than the workflow's: {', '.join(changed)}." if changed else ""
     found = {
@@ -284,10 +293,10 @@ def _copied(table: TimeTable) -> TimeTable:
     )
 
 
-def _doubt(table: TimeTable, s: int, changed: Any) -> None:
-    """Make times of a stage less sure where its number of tasks is another one than was estimated."""
+def _unsure(table: TimeTable, s: int, doubt: FloatArray, changed: NDArray[np.bool_]) -> None:
+    """Make times of a stage less sure, by the ``doubt`` that its number of tasks adds (per tier)."""
     provenance, log_sd = table.provenance[s], table.log_sd[s]
     measured = changed & (provenance == Provenance.MEASURED)
     table.provenance[s] = np.where(measured, np.int8(Provenance.EXTRAPOLATED), provenance)
-    moved = changed & (table.seconds[s] > 0)
-    table.log_sd[s] = np.where(moved, np.hypot(log_sd, OTHER_NUMBER_LOG_SD), log_sd)
+    # A time of nothing is certain however many tasks take it.
+    table.log_sd[s] = np.where(table.seconds[s] > 0, np.hypot(log_sd, doubt), log_sd)

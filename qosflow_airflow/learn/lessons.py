@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -61,14 +61,20 @@ class Lesson(NamedTuple):
             scales.append(replace(scale, times=times))
         return replace(model, scales=tuple(scales))
 
-    def search(self, model: Model, change: Callable[[Model], Model] | None = None) -> ConfidentSearch:
+    def search(
+        self,
+        model: Model,
+        change: Callable[[Model], Model] | None = None,
+        untried: Collection[str] = (),
+    ) -> ConfidentSearch:
         """Return the search of the model with all of this heeded, worth keeping for several requests.
 
-        ``change`` is what else changes the corrected model.
+        ``change`` is what else changes the corrected model, ``untried`` the stages that never ran as they
+        will.
         """
         # A model that no longer holds is less sure than its runs were on the whole.
         may_narrow = self.drift.state != DriftState.STALE
-        found = {nodes: self.errors.spread(nodes, may_narrow) for nodes in model.nodes}
+        found = {nodes: self.errors.spread(nodes, may_narrow, untried) for nodes in model.nodes}
         spreads = {nodes: spread for nodes, spread in found.items() if spread is not None}
         taught = self.applied(model)
         return search_of(taught if change is None else change(taught), spreads)
@@ -129,14 +135,18 @@ class Lesson(NamedTuple):
 
 
 def recommend_with(
-    model: Model, request: QoSRequest, lesson: Lesson, change: Callable[[Model], Model] | None = None
+    model: Model,
+    request: QoSRequest,
+    lesson: Lesson,
+    change: Callable[[Model], Model] | None = None,
+    untried: Collection[str] = (),
 ) -> Recommendation | Infeasible:
     """Return the optimum of a request once what runs teach is heeded; the answer holds it as ``calibration``.
 
-    ``change`` is what else changes the corrected model. Errors are those of
+    ``change`` and ``untried`` are those of :meth:`Lesson.search`. Errors are those of
     :func:`~qosflow_airflow.core.recommend.recommend`.
     """
-    search = lesson.search(model, change)
+    search = lesson.search(model, change, untried)
     found = recommend(search.model, request, search, overhead_s=lesson.overhead_s)
     answer = {**found.answer, "calibration": lesson.to_json()}
     answer["explanation"] = explain(answer)

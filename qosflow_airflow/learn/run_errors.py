@@ -12,7 +12,7 @@ times: other runs may widen an interval, and never make it narrower.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -69,10 +69,10 @@ class RunErrors(NamedTuple):
         """Whether the workflow's own runs are enough for an interval."""
         return not math.isnan(half_width([one.log_ratio for one in self.own]))
 
-    def spread(self, nodes: int, may_narrow: bool = True) -> RunSpread | None:
+    def spread(self, nodes: int, may_narrow: bool = True, untried: Collection[str] = ()) -> RunSpread | None:
         """Return how far makespans at a node count are off, ``None`` where too few runs tell it.
 
-        Without ``may_narrow`` it only widens intervals, whatever has run.
+        Without ``may_narrow`` it only widens intervals, whatever has run; with ``untried`` stages too.
         """
         here = [one.log_ratio for one in self.own if one.nodes == nodes]
         pools = (
@@ -85,7 +85,8 @@ class RunErrors(NamedTuple):
             half = half_width(errors)
             if not math.isnan(half):
                 narrows = at == 0 and may_narrow
-                tried = self.tried.get(nodes, frozenset()) if narrows else frozenset()
+                known = self.tried.get(nodes, frozenset()) if narrows else frozenset()
+                tried = frozenset(pair for pair in known if pair[0] not in untried)
                 return RunSpread(half, self._overhead_half_width_s, len(errors), whose, tried)
         return None
 

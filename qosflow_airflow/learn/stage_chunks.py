@@ -12,7 +12,7 @@ from qosflow_airflow.learn.chunk_choice import ChunkGoal, better_than_own, choos
 from qosflow_airflow.learn.divided_stage import DividedStage
 from qosflow_airflow.learn.parallelism import StageParallelism
 
-COLD_GAIN = 0.05
+COLD_GAIN = 0.1
 """What the I/O model says of other numbers is not that sure: one must promise to be better by this share."""
 
 
@@ -42,6 +42,12 @@ class StageChunks(NamedTuple):
     def changed(self) -> bool:
         """Whether it is another number than the workflow's."""
         return self.chunks != self.was
+
+    @property
+    def tried(self) -> bool:
+        """Whether it is the workflow's number, or one in which the stage has run."""
+        seen = {} if self.parallelism is None else self.parallelism["seen"]
+        return not self.changed or str(self.chunks) in seen
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, the inverse of :meth:`from_json`."""

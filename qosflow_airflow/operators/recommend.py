@@ -84,7 +84,8 @@ class QoSRecommendOperator(BaseOperator):
     :param probe_timeout_s: a tier hangs when it does not take and give back a small file in so many seconds.
     :param max_chunks: the stages whose work divides into any number of tasks, each with the most that are
         allowed: a mapping, its JSON, or ``stage=number`` separated by commas (templated). Their finished runs
-        tell how many are best; until there are any, and for all other stages, the workflow's number stays.
+        tell how many are best, and the I/O model until there are any; the answer's times are those in the
+        numbers that were chosen. For all other stages the workflow's number stays.
     :param chunk_objective: what that number makes small: ``time``, ``node_hours``, ``cost``, ``knee`` or
         ``published`` (time multiplied by the square root of the number); by default what ``objective`` says
         (templated).

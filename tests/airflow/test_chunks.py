@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from qosflow_airflow.answers import replay
+from qosflow_airflow.answers import answer_again, replay
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.learn.amdahl import AmdahlLaw, StageTiming
 from qosflow_airflow.learn.chunk_request import parse_limits
@@ -180,6 +180,39 @@ def test_a_run_that_is_planned_again_keeps_its_numbers(
     plan = ti.xcom["rows"]["_plan"]
     workflow = _workflow(plan, load_model(store, "two"))
     assert workflow.stage("split").tasks == summary["tasks"]["split"] != 3
+
+
+def test_the_rest_of_a_run_is_foretold_in_the_numbers_that_were_chosen(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion
+) -> None:
+    finish(store, recommend(ti))
+    summary = recommend(ti, max_chunks={"split": 8})
+    first = store.recommendation(summary["recommendation_id"])
+    assert first.answer["chunks"]["split"]["chunks"] != 3
+    later, _, _ = answer_again(store, first, summary["configuration"]["nodes"], {}, {"ram": "full"})
+    assert later.answer["chunks"] == first.answer["chunks"]
+    assert later.answer["configuration"]["tiers"]["split"] == "disk"
+    # The disk is slower, and what runs tell of the stage in memory counts there as well.
+    assert later.answer["stage_s"]["split"]["read_s"] > first.answer["stage_s"]["split"]["read_s"] > 5
+    _, again = replay(store, later.recommendation_id)
+    assert json.loads(json.dumps(again)) == later.answer
+
+
+def test_what_is_foretold_is_what_the_chosen_number_takes(
+    ti: FakeTaskInstance, store: KeptStore, published: ModelVersion
+) -> None:
+    """The model knows of a few seconds; runs took twenty and more."""
+    for _ in range(4):
+        finish(store, recommend(ti, max_chunks={"split": 8}))
+    summary = recommend(ti, max_chunks={"split": 8}, deadline_s=1000)
+    count = summary["tasks"]["split"]
+    assert count > 3
+    took_s = float(LAW.seconds(np.array([float(count)]))[0])
+    record = store.recommendation(summary["recommendation_id"])
+    parts = record.answer["stage_s"]["split"]
+    assert parts["read_s"] + parts["compute_s"] + parts["write_s"] == pytest.approx(took_s, rel=0.1)
+    assert summary["makespan_s"] > took_s
+    assert record.answer["slack"]["deadline_s"] == pytest.approx(1000 - summary["run_s"])
 
 
 @pytest.mark.parametrize("finished", [0, 1, 4])

@@ -26,6 +26,7 @@ from qosflow_airflow.learn.division import Division, recommend_divided
 from qosflow_airflow.learn.lessons import Lesson, recommend_with
 from qosflow_airflow.learn.parallelism import StageParallelism
 from qosflow_airflow.learn.parallelism_fit import fit_parallelism
+from qosflow_airflow.learn.run_errors import RunError, RunErrors
 from tests.support.small_model import small_catalog, small_workflow, stage_times
 
 WORKFLOW = small_workflow()
@@ -38,6 +39,8 @@ FACTORS = {"disk": [0.5, 0.75, 1.5, 3.0], "ram": [3.0, 1.5, 0.75, 0.75]}
 def times(nodes: int, compute_s: float = 12.0, chunks: bool = True) -> StageTimes:
     found = stage_times(WORKFLOW, CATALOG, nodes)
     found.compute.seconds[0] = compute_s / nodes
+    for table in (found.read, found.write, found.compute, found.stage_in, found.stage_out):
+        table.log_sd[...] = 0.1
     read = np.ones((2, 2, 4))
     read[0] = [FACTORS["disk"], FACTORS["ram"]]
     known = ChunkTimes((1, 2, 4, 8), read, np.ones((2, 2, 4)))
@@ -169,6 +172,23 @@ def test_what_runs_tell_is_foretold_where_they_ran_and_counts_elsewhere_too() ->
     assert took_s == pytest.approx(60 * (0.05 + 0.95 / 8), rel=0.1)
     assert took_s == pytest.approx(chosen["seconds"] - 2.0)
     assert found.answer["swap_s"]["split"]["disk"] > 0
+
+
+def test_a_number_that_never_ran_is_less_sure_than_one_that_did() -> None:
+    """Past runs narrow no interval of a number that was not among theirs."""
+    errors = RunErrors(
+        own=tuple(RunError(1, 0.01 * at, 0.0) for at in range(-6, 6)),
+        tried={1: frozenset((stage, tier) for stage in ("split", "merge") for tier in CATALOG.names)},
+    )
+    lesson, one = Lesson(errors=errors), QoSRequest(max_nodes=1)
+    own = recommend_with(model(), one, lesson).answer["interval"]
+    assert own["source"] == "past_runs"
+    cold = recommend_divided(model(), one, lesson, Division({"split": 8})).answer
+    assert cold["chunks"]["split"]["chunks"] != 3
+    assert cold["interval"]["source"] == "both"
+    assert cold["interval"]["p95_s"] / cold["interval"]["p50_s"] > own["p95_s"] / own["p50_s"]
+    ran = Division({"split": 8}, fits={("split", "ram", 1): fitted()})
+    assert recommend_divided(model(), one, lesson, ran).answer["interval"]["source"] == "past_runs"
 
 
 def test_a_stage_that_shares_processors_is_foretold_as_its_runs_had_it() -> None:
