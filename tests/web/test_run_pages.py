@@ -8,13 +8,17 @@ from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from qosflow_airflow.answers import answer_again, answer_request
+from qosflow_airflow.core.chunk_times import ChunkTimes
 from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.tiers import NodePool, TierCatalog
+from qosflow_airflow.learn.chunk_request import ChunkRequest
 from qosflow_airflow.store.base import RecommendationRecord
 from qosflow_airflow.store.finished_runs import Observation
-from tests.support.small_model import KeptStore, publish_model, small_catalog, small_workflow
+from tests.support.small_model import KeptStore, publish_model, small_catalog, small_workflow, stage_times
 from tests.web.conftest import Client
 from tests.web.test_pages import Page
 
@@ -93,6 +97,24 @@ def test_what_happened_stands_beside_what_was_predicted(
     assert "deadline met" in page.text
     assert "split, observed, work: 1.5 s to 5.5 s" in page.text
     assert "No task waited longer than 1.50 s for Airflow to start it." in page.text
+
+
+def test_a_number_of_tasks_that_was_chosen_is_shown_with_its_reason(
+    client: Client, store: KeptStore, mounts: dict[str, str]
+) -> None:
+    """Two slots: a stage of three tasks that computes for 12 s takes 9 s in two or four."""
+    workflow, plain = small_workflow(), small_catalog(mounts)
+    catalog = TierCatalog(plain.tiers, plain.home, NodePool(slots=2))
+    times = stage_times(workflow, catalog, 1)
+    times.compute.seconds[0] = 12.0
+    same = np.ones((2, 2, 2))
+    times = replace(times, chunks=ChunkTimes((1, 2), same, same))
+    publish_model(store, workflow, catalog, {1: times})
+    record = answer_request(store, "two", QoSRequest(), chunks=ChunkRequest({"split": 4}), **RUN)[0]
+    page = shown(client, record)
+    assert re.search(r"\bsplit\b\s+2\s+ram\s+0.50 s\s+1.00 s\s+9.00 s\s+1.00 s", page.text)
+    assert "split in 2 tasks instead of 3: least time; no finished run on ram and 1 node tells" in page.text
+    assert "11.0 s by the I/O model, 14.0 s in 3." in page.text
 
 
 def test_a_run_that_goes_on_shows_what_is_known_so_far(
