@@ -1,4 +1,4 @@
-"""What an answer reads of past runs and other models: each once."""
+"""What an answer reads: of past runs and other models, each once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from psycopg2.extras import RealDictCursor
 
 from qosflow_airflow.answers import answer_request
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.past_runs import PastRuns
 from qosflow_airflow.store.memory import MemoryStore
+from qosflow_airflow.store.migrate import upgrade
+from qosflow_airflow.store.postgres import PostgresStore
+from qosflow_airflow.store.queries import queries
 from tests.support.small_model import publish_model, small_catalog, small_workflow
 
 MOUNTS = {"disk": "/disk", "ram": "/ram"}
@@ -55,6 +59,25 @@ def test_an_answer_reads_every_workflow_once(store: CountingStore) -> None:
     assert "cases" in answer_request(store, "two", QoSRequest(max_nodes=1))[0].answer
     names = [("runs", "two"), ("runs", "three"), ("newest_model", "two"), ("newest_model", "three")]
     assert store.asked == dict.fromkeys([("list_workflows",), *names], 1)
+
+
+def test_an_answer_sends_few_statements(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade(database_url)
+    names = {text: name for name, text in queries().items()}
+    sent: Counter[str] = Counter()
+    execute = RealDictCursor.execute
+
+    def noted(cursor: RealDictCursor, statement: Any, values: Any = None) -> Any:
+        sent[names[statement]] += 1
+        return execute(cursor, statement, values)
+
+    with PostgresStore(database_url) as store:
+        publish_model(store, small_workflow(), small_catalog(MOUNTS))
+    monkeypatch.setattr(RealDictCursor, "execute", noted)
+    with PostgresStore(database_url) as store:
+        answer_request(store, "two", QoSRequest(max_nodes=1))
+    once = ("applied_migrations", "models_of_workflow", "runs", "workflows", "add_recommendation")
+    assert sent == {"model_part": 2, **dict.fromkeys(once, 1)}
 
 
 def test_runs_are_read_again_only_where_there_may_be_more(store: CountingStore) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
-from psycopg2 import extensions
+from psycopg2 import errors, extensions
 
 from qosflow_airflow.exceptions import StoreError
 from qosflow_airflow.store.connections import Database, row, rows, transaction
@@ -127,7 +127,12 @@ def status(
 
 def require_current(cursor: extensions.cursor, database: Database) -> None:
     """Raise :class:`StoreError` unless the database has exactly the migrations of this code."""
-    state = _compare(_ledger(cursor), shipped_migrations(), database)
+    try:
+        # Not asked first whether there is a ledger: each connection waits for every question.
+        applied = _applied(cursor)
+    except errors.UndefinedTable:
+        applied = ()
+    state = _compare(applied, shipped_migrations(), database)
     _refuse_newer(state, database)
     if state.pending:
         what = "is not migrated yet" if not state.applied else f"lacks {len(state.pending)} migration(s)"
@@ -138,6 +143,10 @@ def _ledger(cursor: extensions.cursor) -> tuple[AppliedMigration, ...]:
     present = row(cursor, "has_migrations")
     if present is None or not present["present"]:
         return ()
+    return _applied(cursor)
+
+
+def _applied(cursor: extensions.cursor) -> tuple[AppliedMigration, ...]:
     return tuple(AppliedMigration(**applied) for applied in rows(cursor, "applied_migrations"))
 
 

@@ -232,11 +232,11 @@ class PostgresStore(Store):
             return _model_version(cursor, model_id)
 
     def newest_model(self, workflow: str) -> ModelVersion:
+        checked_text(workflow, _NAME)
         with self._pool.transaction() as cursor:
-            name = _workflow(cursor, workflow).name
-            found = row(cursor, "models_of_workflow", workflow=name, limit=1)
-        if found is None:
-            raise checks.no_model_yet(name)
+            found = row(cursor, "models_of_workflow", workflow=workflow, limit=1)
+            if found is None:
+                raise checks.no_model_yet(_workflow(cursor, workflow).name)
         return _model(found)
 
     def models(self, workflow: str | None = None, limit: int = 50) -> tuple[ModelVersion, ...]:
@@ -281,15 +281,15 @@ class PostgresStore(Store):
 
     def add_recommendation(self, record: RecommendationRecord) -> RecommendationRecord:
         record = checks.checked_record(record)
+        values = vars(record) | {
+            "request": encode(record.request, "request"),
+            "answer": encode(record.answer, "answer"),
+        }
         with self._pool.transaction() as cursor:
-            checks.same_workflow(record, _model_version(cursor, record.model_id))
-            values = vars(record) | {
-                "request": encode(record.request, "request"),
-                "answer": encode(record.answer, "answer"),
-            }
-            added = rows(cursor, "add_recommendation", **values)
-            if not added and _recommendation(cursor, record.recommendation_id) != record:
-                raise checks.already_recommended(record.recommendation_id)
+            if not rows(cursor, "add_recommendation", **values):
+                checks.same_workflow(record, _model_version(cursor, record.model_id))
+                if _recommendation(cursor, record.recommendation_id) != record:
+                    raise checks.already_recommended(record.recommendation_id)
         return record
 
     def recommendation(self, recommendation_id: str) -> RecommendationRecord:

@@ -143,13 +143,13 @@ from qosflow.model_parts where model_id = %(model_id)s
 order by kind collate "C", model_parts.scale collate "C" limit %(limit)s;
 
 -- name: add_recommendation
+-- Nothing is added for a model of another workflow.
 insert into qosflow.recommendations (
     recommendation_id, model_id, workflow, request, answer, status, dag_id, run_id, task_id, try_number, created_at
 )
-values (
-    %(recommendation_id)s, %(model_id)s, %(workflow)s, %(request)s, %(answer)s, %(status)s,
-    %(dag_id)s, %(run_id)s, %(task_id)s, %(try_number)s, %(created_at)s
-)
+select %(recommendation_id)s::uuid, model_id, workflow, %(request)s::jsonb, %(answer)s::jsonb, %(status)s,
+       %(dag_id)s, %(run_id)s, %(task_id)s, %(try_number)s::integer, %(created_at)s::timestamptz
+from qosflow.models where model_id = %(model_id)s and workflow = %(workflow)s
 on conflict (recommendation_id) do nothing
 returning recommendation_id;
 
