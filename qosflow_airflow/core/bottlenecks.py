@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +12,7 @@ from qosflow_airflow.core.schedule import SPLIT
 from qosflow_airflow.core.transfer import FloatArray
 
 
-@dataclass(frozen=True)
-class Bottleneck:
+class Bottleneck(NamedTuple):
     """The median seconds of each part of a makespan (:data:`~qosflow_airflow.core.schedule.SPLIT`).
 
     Each part has its own median over the configurations: they need not add up to that of the makespan.

@@ -7,9 +7,8 @@ says in a few words what boxes of tiers say in many.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ Column = Callable[[str], NDArray[np.int8]]
 """From a stage's name to the position of its tier in each layout."""
 
 
-@dataclass(frozen=True)
-class OnTier:
+class OnTier(NamedTuple):
     """Whether every one of ``stages``, or only some, is on ``tier``."""
 
     stages: tuple[str, ...]
@@ -40,8 +38,7 @@ class OnTier:
         return {"stages": list(self.stages), "tier": self.tier, "every": self.every}
 
 
-@dataclass(frozen=True)
-class Moves:
+class Moves(NamedTuple):
     """Whether the data of every one of ``edges`` (producer, consumer), or only some, moves between tiers."""
 
     edges: tuple[tuple[str, str], ...]

@@ -7,9 +7,9 @@ layout's region needs numpy only; they are fitted by :mod:`~qosflow_airflow.core
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,7 @@ PLAIN = ("id", "nodes", "size", "min_s", "q10_s", "q25_s", "median_s", "q75_s", 
 """The figures of a region."""
 
 
-@dataclass(frozen=True)
-class StageRule:
+class StageRule(NamedTuple):
     """A stage in a region: the tiers it takes there (``anywhere``: all that it can take), and its role.
 
     ``within`` are the tiers with which some layout may be in the region; wider than ``tiers`` where no
@@ -42,7 +41,7 @@ class StageRule:
     path_share: float
     swap_change: float | None
     within: tuple[str, ...]
-    share: Mapping[str, float] = field(default_factory=dict)
+    share: Mapping[str, float] = {}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> StageRule:
@@ -50,8 +49,7 @@ class StageRule:
         return cls(**{**value, "tiers": tuple(value["tiers"]), "within": tuple(value["within"])})
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One way into a region: the layouts with these tiers per stage, of which the conditions hold or do not.
 
     ``tiers`` are those that measured layouts of the rule take, ``within`` those that lead a layout here, and
@@ -95,8 +93,7 @@ class Rule:
         )
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """Layouts at one node count whose makespans are alike. ``size`` is the number of measured ones.
 
     A layout that obeys one of ``rules`` is in the region; ``stages`` sums them up.
@@ -130,7 +127,12 @@ class Region:
         return {
             **{name: getattr(self, name) for name in PLAIN},
             "stages": {
-                name: {**asdict(rule), "tiers": list(rule.tiers), "within": list(rule.within)}
+                name: {
+                    **rule._asdict(),
+                    "tiers": list(rule.tiers),
+                    "within": list(rule.within),
+                    "share": dict(rule.share),
+                }
                 for name, rule in self.stages.items()
             },
             "rules": [rule.to_json() for rule in self.rules],

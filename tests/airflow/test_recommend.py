@@ -379,6 +379,30 @@ def test_recommending_loads_no_library_that_it_can_do_without() -> None:
     assert printed.stdout.strip().splitlines()[-1] == "[]"
 
 
+FIRST_ANSWER = """
+import sys
+from qosflow_airflow.answers import answer_request
+from qosflow_airflow.core.qos import QoSRequest
+from tests.support.small_model import KeptStore, publish_model, small_catalog, small_workflow
+
+store = KeptStore()
+publish_model(store, small_workflow(), small_catalog({"disk": "/disk", "ram": "/ram"}))
+assert answer_request(store, "two", QoSRequest(deadline_s=60.0))[0].status == "feasible"
+core = ("branch_and_bound", "cluster_volumes", "infeasibility", "loosening", "obstacles", "pruning")
+core += ("regions", "repairs", "replan", "rules")
+learn = ("case_correction", "cases", "division", "drift_causes", "finished_run", "modelled_run", "teaching")
+rare = [*(f"core.{name}" for name in core), *(f"learn.{name}" for name in learn), "run_records"]
+print([name for name in rare if f"qosflow_airflow.{name}" in sys.modules])
+"""
+
+
+def test_a_first_feasible_answer_loads_nothing_that_only_others_need() -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", FIRST_ANSWER]
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip().splitlines()[-1] == "[]"
+
+
 def test_numpy_starts_no_threads_in_a_task_unless_somebody_says_how_many() -> None:
     program = (
         "import os, sys\nfrom qosflow_airflow.operators.session import with_one_thread\n"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import random
@@ -90,7 +89,7 @@ def test_regions_partition_any_space(seed: int, rules: MakespanRules) -> None:
     for region, rule in rules:
         mine = measured & obeying(found, rule, layouts)
         assert rule.size == mine.sum() > 0
-        said = dataclasses.replace(rule, within=rule.tiers, asked=rule.needed)
+        said = rule._replace(within=rule.tiers, asked=rule.needed)
         assert (obeying(found, said, layouts[measured]) == mine[measured]).all()
         for s, name in enumerate(found.stage_names):
             taken = {found.tier_names[t] for t in layouts[mine, s]}

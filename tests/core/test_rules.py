@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from qosflow_airflow.core.bottlenecks import Bottleneck
@@ -88,7 +86,7 @@ def test_times_have_the_digits_that_matter(times: tuple[float, float, float], wo
 def test_ways_into_a_region_are_joined_by_or() -> None:
     found = region(individuals=rule("beegfs"))
     other = way_in({**found.stages, "individuals": rule(), "sifting": rule("ssd", "tmpfs")})
-    both = dataclasses.replace(found, rules=(*found.rules, other))
+    both = found._replace(rules=(*found.rules, other))
     assert sentence(both, CATALOG, WORKFLOW).startswith(
         "individuals on beegfs; the other stages anywhere; "
         "or sifting on tmpfs or ssd; the other stages anywhere: "
@@ -98,17 +96,16 @@ def test_ways_into_a_region_are_joined_by_or() -> None:
 def test_what_data_moves_is_part_of_a_rule() -> None:
     found = region(individuals=rule("beegfs", "ssd"))
     moved = way_in(dict(found.stages), Asked(Moves((("sifting", "overlap"),)), True))
-    assert sentence(dataclasses.replace(found, rules=(moved,)), CATALOG, WORKFLOW).startswith(
+    assert sentence(found._replace(rules=(moved,)), CATALOG, WORKFLOW).startswith(
         "individuals on beegfs or ssd, overlap on another tier than sifting; the other stage anywhere: "
     )
 
 
 def test_a_condition_that_tiers_say_already_is_not_said() -> None:
     found = region(individuals=rule("beegfs"))
-    silent = dataclasses.replace(
-        found.rules[0], asked=(Asked(OnTier(("individuals", "sifting"), "beegfs", False), True),)
-    )
-    assert "or sifting" not in sentence(dataclasses.replace(found, rules=(silent,)), CATALOG, WORKFLOW)
+    said_already = Asked(OnTier(("individuals", "sifting"), "beegfs", False), True)
+    silent = found.rules[0]._replace(asked=(said_already,))
+    assert "or sifting" not in sentence(found._replace(rules=(silent,)), CATALOG, WORKFLOW)
 
 
 @pytest.mark.parametrize(
