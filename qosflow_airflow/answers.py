@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qosflow_airflow.core.model import Model
@@ -72,7 +71,7 @@ def answer_with_lesson(
     if known is None:
         return answer, loaded
     cases = citing(known, loaded.model, answer.answer, lesson.calibration.runs, load)
-    return replace(answer, answer=with_cases(answer.answer, cases)), loaded
+    return answer._replace(answer=with_cases(answer.answer, cases)), loaded
 
 
 def answer_request(
@@ -169,7 +168,7 @@ def _of_the_rest(
         "failed": dict(failed),
     }
     said = {**answer.answer, "explanation": f"{why} {found}", "replans": planned}
-    return replace(answer, answer={**said, "missing": []} if "missing" in said else said)
+    return answer._replace(answer={**said, "missing": []} if "missing" in said else said)
 
 
 def _in_numbers_of(first: RecommendationRecord, rest: Model) -> Recommendation | Infeasible:

@@ -6,9 +6,9 @@ The optimum is exact. When nothing meets the request, :mod:`~qosflow_airflow.cor
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ MAX_ALTERNATIVES = 5
 MOMENT_S = 1e-6
 
 
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """The best configuration that meets a request. ``answer`` is plain JSON, as stored and shown."""
 
     configuration: Configuration
@@ -39,8 +38,7 @@ class Recommendation:
     answer: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Infeasible:
+class Infeasible(NamedTuple):
     """No configuration meets the request.
 
     ``binding`` names the constraints that stand in the way: the smallest sets which, left out, would make the
@@ -75,7 +73,7 @@ def recommend(
         if found
         else _infeasible(model, within, search)
     )
-    return replace(answered, answer=_with_overhead(answered.answer, request, overhead_s))
+    return answered._replace(answer=_with_overhead(answered.answer, request, overhead_s))
 
 
 def _within(request: QoSRequest, overhead_s: float) -> QoSRequest:

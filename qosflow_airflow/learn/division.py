@@ -254,7 +254,7 @@ def recommend_in_numbers(
         "chunks": {stage: one.to_json() for stage, one in chosen.items()},
         "division": division.to_json(),
     }
-    return replace(answer, answer=found)
+    return answer._replace(answer=found)
 
 
 def _configuration(answer: Recommendation | Infeasible) -> Configuration | None:

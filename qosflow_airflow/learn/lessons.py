@@ -150,7 +150,7 @@ def recommend_with(
     found = recommend(search.model, request, search, overhead_s=lesson.overhead_s)
     answer = {**found.answer, "calibration": lesson.to_json()}
     answer["explanation"] = explain(answer)
-    return replace(found, answer=answer)
+    return found._replace(answer=answer)
 
 
 def _corrections_in_words(calibration: Calibration) -> str:
