@@ -37,9 +37,10 @@ def sensitivity(
     that could become the answer. ``search`` is what found them, where it may have given up.
     """
     chosen = next(in_order)
-    slowed = [_slowed(model, request, [chosen], t)[0] for t in range(len(model.catalog.names))]
+    slowed_model = _SlowedModel(model, request)
+    slowed = [slowed_model.candidates([chosen], t)[0] for t in range(len(model.catalog.names))]
     bound = max(then.objective for then in slowed)
-    rivals = _Rivals(model, request, chosen, in_order, bound)
+    rivals = _Rivals(slowed_model, chosen, in_order, bound)
     missed = None if search is None else search.lower_bound(request)
     rivals.is_complete = rivals.is_complete and (missed is None or missed > bound)
     tiers = {
@@ -86,6 +87,30 @@ def _other_nodes(model: Model, chosen: Candidate) -> dict[str, dict[str, float] 
     return found
 
 
+class _SlowedModel:
+    """A model with a slower tier, any one of them."""
+
+    def __init__(self, model: Model, request: QoSRequest) -> None:
+        self.model = model
+        self.request = request
+        self._makespans: dict[tuple[int, int], MakespanModel] = {}
+
+    def candidates(self, candidates: Sequence[Candidate], tier: int) -> list[Candidate]:
+        """Return candidates of one node count as they are when a tier is slower."""
+        nodes, layouts = candidates[0].nodes, _layouts(candidates)
+        if (nodes, tier) not in self._makespans:
+            self._makespans[nodes, tier] = slower(self.model.makespans(nodes), tier)
+        makespan_s = self._makespans[nodes, tier].makespan_s(layouts)
+        times = self.model.scale(nodes).times
+        objective = objective_of(self.model.catalog, self.request, times, layouts, makespan_s)
+        return [
+            Candidate(value, seconds, nodes, candidate.layout)
+            for value, seconds, candidate in zip(
+                objective.tolist(), makespan_s.tolist(), candidates, strict=True
+            )
+        ]
+
+
 class _Rivals:
     """The configurations that could become the answer when a tier is slower.
 
@@ -94,18 +119,12 @@ class _Rivals:
     """
 
     def __init__(
-        self,
-        model: Model,
-        request: QoSRequest,
-        chosen: Candidate,
-        others: Iterator[Candidate],
-        bound: float,
+        self, slowed: _SlowedModel, chosen: Candidate, others: Iterator[Candidate], bound: float
     ) -> None:
-        self.model = model
-        self.request = request
+        self.slowed = slowed
         self.chosen = chosen
         # How sure each of them would be is not drawn again.
-        self.is_complete = request.confidence is None
+        self.is_complete = slowed.request.confidence is None
         self.others: list[Candidate] = []
         for other in others if self.is_complete else ():
             if other.objective > bound:
@@ -122,29 +141,19 @@ class _Rivals:
         if not self._meets([then]):
             return False
         for group in _by_nodes([other for other in self.others if other.objective <= then.objective]):
-            if any(other < then for other in self._meets(_slowed(self.model, self.request, group, tier))):
+            if any(other < then for other in self._meets(self.slowed.candidates(group, tier))):
                 return False
         return True if self.is_complete else None
 
     def _meets(self, candidates: list[Candidate]) -> list[Candidate]:
         """Return those of one node count that keep the limits of the request."""
-        times, layouts = self.model.scale(candidates[0].nodes).times, _layouts(candidates)
+        model, layouts = self.slowed.model, _layouts(candidates)
+        times = model.scale(candidates[0].nodes).times
         makespan_s = np.array([candidate.makespan_s for candidate in candidates])
-        slacks = self.request.slacks(self.model.space, layouts, times, makespan_s).values()
+        slacks = self.slowed.request.slacks(model.space, layouts, times, makespan_s).values()
         return [
             candidate for row, candidate in enumerate(candidates) if all(slack[row] >= 0 for slack in slacks)
         ]
-
-
-def _slowed(model: Model, request: QoSRequest, candidates: Sequence[Candidate], tier: int) -> list[Candidate]:
-    """Return candidates of one node count as they are when a tier is slower."""
-    times, layouts = model.scale(candidates[0].nodes).times, _layouts(candidates)
-    makespan_s = slower(model.makespans(times.nodes), tier).makespan_s(layouts)
-    objective = objective_of(model.catalog, request, times, layouts, makespan_s)
-    return [
-        Candidate(value, seconds, times.nodes, candidate.layout)
-        for value, seconds, candidate in zip(objective.tolist(), makespan_s.tolist(), candidates, strict=True)
-    ]
 
 
 def _by_nodes(best: Sequence[Candidate]) -> list[list[Candidate]]:

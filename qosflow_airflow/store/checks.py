@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from qosflow_airflow.exceptions import NotFoundError, StoreError
 from qosflow_airflow.store.base import (
@@ -160,8 +160,16 @@ def checked_of(workflow: str | None, dag_id: str | None, run_id: str | None) -> 
     return {"workflow": workflow, **ids}
 
 
-def checked_record(record: RecommendationRecord) -> RecommendationRecord:
-    """Return a copy of a recommendation as a store gives it back, or raise :class:`StoreError`."""
+class CheckedRecord(NamedTuple):
+    """A recommendation as a store gives it back, and its objects as they are kept."""
+
+    record: RecommendationRecord
+    request: str
+    answer: str
+
+
+def checked_record(record: RecommendationRecord) -> CheckedRecord:
+    """Return a copy of a recommendation as a store keeps it, or raise :class:`StoreError`."""
     if record.status not in get_args(RecommendationStatus):
         raise StoreError(
             f"The status of a recommendation is {record.status!r}.", cure="Give feasible or infeasible."
@@ -174,11 +182,12 @@ def checked_record(record: RecommendationRecord) -> RecommendationRecord:
         )
     given = {field: getattr(record, field) for field in ("dag_id", "run_id", "task_id")}
     check_airflow_ids({field: text for field, text in given.items() if text is not None})
-    return RecommendationRecord(
+    request, answer = encode(record.request, "request"), encode(record.answer, "answer")
+    checked = RecommendationRecord(
         model_id=checked_id(record.model_id, "model"),
         workflow=checked_text(record.workflow, "the name of a workflow"),
-        request=decode(encode(record.request, "request")),
-        answer=decode(encode(record.answer, "answer")),
+        request=decode(request),
+        answer=decode(answer),
         status=record.status,
         dag_id=record.dag_id,
         run_id=record.run_id,
@@ -187,6 +196,7 @@ def checked_record(record: RecommendationRecord) -> RecommendationRecord:
         recommendation_id=checked_id(record.recommendation_id, "recommendation"),
         created_at=checked_time(record.created_at),
     )
+    return CheckedRecord(checked, request, answer)
 
 
 def checked_observations(observations: Sequence[Observation]) -> tuple[Observation, ...]:

@@ -288,7 +288,7 @@ class MemoryStore(Store):
     # Recommendations and outcomes
 
     def add_recommendation(self, record: RecommendationRecord) -> RecommendationRecord:
-        record = checks.checked_record(record)
+        record = checks.checked_record(record).record
         with self._open():
             checks.same_workflow(record, self.model(record.model_id))
             if self._recommendations.setdefault(record.recommendation_id, record) != record:

@@ -280,11 +280,8 @@ class PostgresStore(Store):
     # Recommendations and outcomes
 
     def add_recommendation(self, record: RecommendationRecord) -> RecommendationRecord:
-        record = checks.checked_record(record)
-        values = vars(record) | {
-            "request": encode(record.request, "request"),
-            "answer": encode(record.answer, "answer"),
-        }
+        record, request, answer = checks.checked_record(record)
+        values = vars(record) | {"request": request, "answer": answer}
         with self._pool.transaction() as cursor:
             if not rows(cursor, "add_recommendation", **values):
                 checks.same_workflow(record, _model_version(cursor, record.model_id))
