@@ -67,7 +67,7 @@ def test_a_model_is_held_against_runs_it_has_not_seen(
     assert (card["configurations"], card["runs"], card["space"], card["whole_space"]) == (2, 2, 31, False)
     assert 0 < card["makespan_s"]["least"] <= card["makespan_s"]["most"] < 60
     assert card["settings"]["tiers"] == ["disk", "ram"]
-    assert card["error_terms"]["volume"]["median"] == pytest.approx(0, abs=1e-6), "the same input again"
+    assert card["error_terms"]["volume"]["median"] == pytest.approx(0, abs=1e-4), "the same input again"
     assert card["airflow"] is None
     assert any(kind.startswith("compute") for kind in card["predicted_over_measured"])
     assert all(not list(folder.iterdir()) for folder in tiers.values())
