@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 
 from qosflow_airflow.core.transfer import FloatArray
 
-BLOCK = 2048
+BLOCK = 512
 """Configurations that are followed at once: their state stays in a processor's cache."""
+NEVER_S = 1e300
+SAME = 1e-12
+"""What is stretched by no more than this is not: it is rounding."""
 _GRAIN = 1 << 20
 
 
@@ -89,36 +92,35 @@ class Contention:
 
     def _follow(self, alone_s: FloatArray, shares: FloatArray) -> FloatArray:
         """Return by how much all work (W x C) is stretched, followed from one end to the next."""
-        left_s, finish_s = alone_s.copy(), np.zeros(alone_s.shape)
-        undone, slowed = np.ones(alone_s.shape, dtype=bool), np.zeros(alone_s.shape, dtype=bool)
-        edges = len(self.ends)
-        now_s = np.zeros(alone_s.shape[1])
-        # Each step ends at least one piece of work of every configuration that is not done.
-        for _ in range(len(alone_s)):
-            at_work = undone & (self._needs @ undone.astype(np.float32) == 0)
-            excess = [np.maximum((of * at_work).sum(axis=0), 1.0) - 1.0 for of in shares]
-            waits = np.zeros(alone_s.shape)
-            for of, beyond in zip(shares, excess, strict=True):
-                waiting = of * beyond
-                # A copy uses both of its tiers at the same time, a stage one resource after the other.
-                np.maximum(waits[:edges], waiting[:edges], out=waits[:edges])
-                waits[edges:] += waiting[edges:]
-            slowed |= at_work & (waits > 0)
-            until_s = np.where(at_work, left_s * (1.0 + waits), np.inf)
-            step_s = until_s.min(axis=0)
-            ends = at_work & (until_s <= step_s)
-            step_s[np.isinf(step_s)] = 0.0
-            now_s += step_s
-            left_s -= np.where(at_work, step_s / (1.0 + waits), 0.0)
-            np.maximum(left_s, 0.0, out=left_s)
-            finish_s = np.where(ends, now_s, finish_s)
-            undone &= ~ends
-            if not undone.any():
-                break
+        # Sets are numbers, 1 for what is in: choosing by them would take many times longer than multiplying.
+        edges, left_s, now_s = len(self.ends), alone_s.copy(), np.zeros(alone_s.shape[1])
+        undone, finish_s = np.ones(alone_s.shape), np.zeros(alone_s.shape)
+        while True:
+            at_work = undone * (self._needs @ undone == 0)
+            ends = at_work * (left_s == 0)
+            if not ends.any():
+                if not at_work.any():
+                    break
+                slower = np.ones(alone_s.shape)
+                loads = np.einsum("rwc,wc->rc", shares, at_work, optimize=False)
+                for of, beyond in zip(shares, np.maximum(loads, 1.0) - 1.0, strict=True):
+                    waits = of * beyond
+                    # A copy uses both of its tiers at the same time, a stage one thing after the other.
+                    np.maximum(slower[:edges], 1.0 + waits[:edges], out=slower[:edges])
+                    slower[edges:] += waits[edges:]
+                until_s = left_s * slower + (1.0 - at_work) * NEVER_S
+                step_s = until_s.min(axis=0)
+                ends = at_work * (until_s <= step_s)
+                step_s *= step_s < NEVER_S
+                now_s += step_s
+                left_s -= at_work * step_s / slower
+                np.maximum(left_s, 0.0, out=left_s)
+            finish_s += ends * now_s
+            undone -= ends
         taken_s = finish_s - self._begin_s(finish_s)
         with np.errstate(invalid="ignore", divide="ignore"):
-            factor = np.where(slowed & (alone_s > 0), taken_s / alone_s, 1.0)
-        return np.maximum(factor, 1.0)
+            factor = np.where(alone_s > 0, taken_s / alone_s, 1.0)
+        return np.where(factor > 1.0 + SAME, factor, 1.0)
 
     def _begin_s(self, finish_s: FloatArray) -> FloatArray:
         begin_s = np.zeros(finish_s.shape)
@@ -127,10 +129,10 @@ class Contention:
         return begin_s
 
     @cached_property
-    def _needs(self) -> NDArray[np.float32]:
+    def _needs(self) -> FloatArray:
         """W x W: 1 where the row's work waits for the column's: copies for producers, stages for copies."""
         edges = len(self.ends)
-        needs = np.zeros((edges + len(self.stage_shares),) * 2, dtype=np.float32)
+        needs = np.zeros((edges + len(self.stage_shares),) * 2)
         for e, (producer, consumer) in enumerate(self.ends):
             if producer >= 0:
                 needs[e, edges + producer] = 1
@@ -143,7 +145,7 @@ class Contention:
         """W x W: whether the column's work is done before the row's begins."""
         reached = self._needs > 0
         while True:
-            further = reached | ((reached.astype(np.float32) @ reached.astype(np.float32)) > 0)
+            further = reached | (reached.astype(np.float64) @ reached > 0)
             if (further == reached).all():
                 return np.asarray(reached)
             reached = further
