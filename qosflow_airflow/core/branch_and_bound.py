@@ -18,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from qosflow_airflow.core.bounds import BoolArray, CellBounds, bounds_of
-from qosflow_airflow.core.candidate import Candidate, rank
+from qosflow_airflow.core.candidate import Candidate
 from qosflow_airflow.core.capacity_bounds import CapacityBounds
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.ranked_layouts import RankedLayouts
 from qosflow_airflow.core.request_bounds import RequestBounds, tiers_allowed
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tier_boxes import Box, Cells, neighbours, only, single
@@ -65,12 +66,12 @@ class Scale(NamedTuple):
         bounds = self.makespans.costs.delay_s.size * stages * tiers
         return float(bounds + (0 if self.capacity is None else WORK_OF_CAPACITY * self.capacity.size))
 
-    def feasible_makespan_s(self, layouts: Layouts) -> FloatArray:
-        """Return the makespan of each layout, NaN where it is unknown or the data does not fit."""
-        makespan_s = self.makespans.makespan_s(layouts)
-        if self.capacity is None:
-            return makespan_s
-        return np.where(self.makespans.capacity.fit(layouts).over, np.nan, makespan_s)
+    def ranked(self, model: Model, layouts: Layouts) -> RankedLayouts:
+        """Return layouts to be ordered, without those that are not allowed or whose data does not fit."""
+        excluded = ~model.space.valid(layouts)
+        if self.capacity is not None:
+            excluded |= self.makespans.capacity.fit(layouts).over
+        return RankedLayouts.of(model, self.makespans, layouts, excluded)
 
     def fitting(self, tiers: BoolArray) -> BoolArray:
         """Return the tiers of a box that a stage can take so that the data may still fit."""
@@ -291,22 +292,11 @@ class Queue:
 
     def _ranked(self, scale: int, layouts: Layouts) -> Iterator[Candidate]:
         """Yield those of some layouts that meet the request, best first."""
-        return (candidate for _, candidate in self._candidates(scale, layouts))
+        return self._scales[scale].ranked(self._model, layouts).in_order(self._request)
 
     def _each(self, scale: int, layouts: Layouts) -> list[Candidate | None]:
         """Return each layout as a candidate, ``None`` where it does not meet the request."""
-        found = dict(self._candidates(scale, layouts))
-        return [found.get(row) for row in range(len(layouts))]
-
-    def _candidates(self, scale: int, layouts: Layouts) -> Iterator[tuple[int, Candidate]]:
-        """Yield the rows that meet the request with what they are ranked by, best first."""
-        times = self._scales[scale].makespans.times
-        makespan_s = self._scales[scale].feasible_makespan_s(layouts)
-        makespan_s = np.where(self._space.valid(layouts), makespan_s, np.nan)
-        rows, objective = rank(self._model, self._request, times, layouts, makespan_s)
-        for row in rows:
-            layout = tuple(layouts[row].tolist())
-            yield int(row), Candidate(float(objective[row]), float(makespan_s[row]), times.nodes, layout)
+        return self._scales[scale].ranked(self._model, layouts).each(self._request)
 
     def _push_without(self, box: Box, cells: Cells, kept: BoolArray) -> None:
         """Push the rest of a box: what is not among ``kept`` in this stage first, or in that."""

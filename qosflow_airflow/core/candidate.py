@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from qosflow_airflow.core.cost import balanced, check_priced, money, node_hours
-from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.space import Layouts
@@ -91,14 +90,6 @@ def rank(
         border = np.partition(objective[rows], wanted - 1)[wanted - 1]
         rows = rows[objective[rows] <= border]
     return rows[np.lexsort((rows, makespan_s[rows], objective[rows]))[:wanted]], objective
-
-
-def feasible_makespan_s(makespans: MakespanModel, layouts: Layouts) -> FloatArray:
-    """Return the makespan of each layout, NaN where it is unknown or the data does not fit on its tiers."""
-    makespan_s = makespans.makespan_s(layouts)
-    if makespans.capacity.limited:
-        makespan_s = np.where(makespans.capacity.fit(layouts).over, np.nan, makespan_s)
-    return makespan_s
 
 
 def check_request(model: Model, request: QoSRequest) -> None:

@@ -55,7 +55,7 @@ def describe(model: Model, nodes: int, layout: NDArray[np.int8]) -> dict[str, An
     return {
         "configuration": model.space.configuration(nodes, layout).to_json(),
         "makespan_s": makespan_s,
-        "waiting_s": float(makespans.waiting_s(layouts)[0]),
+        "waiting_s": makespan_s - float(makespans.least_s(layouts)[0]),
         "node_hours": float(node_hours(nodes, schedule.makespan_s)[0]),
         "state": state_of(int(schedule.provenance[0]), makespan_s),
         "compute_known": model.scale(nodes).times.compute_known,

@@ -8,26 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from qosflow_airflow.core.candidate import Candidate, feasible_makespan_s, rank
+import numpy as np
+
+from qosflow_airflow.core.candidate import Candidate
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
-from qosflow_airflow.core.space import Layouts
-from qosflow_airflow.core.transfer import FloatArray, StageTimes
+from qosflow_airflow.core.ranked_layouts import FIRST, RankedLayouts
 
 MAX_KEPT_BYTES = 128 << 20
 """Memory for evaluated blocks; beyond it, blocks are evaluated again for every request."""
-FIRST = 8
-"""How many candidates are ordered at first; eight times as many whenever these run out."""
-
-
-class _Block(NamedTuple):
-    """Evaluated layouts (C x S) at one node count; a makespan of NaN is unknown, or does not fit."""
-
-    times: StageTimes
-    layouts: Layouts
-    makespan_s: FloatArray
 
 
 @dataclass
@@ -41,7 +31,7 @@ class Enumeration:
         space = self.model.space
         per_layout = len(self.model.scales) * 8 + len(self.model.workflow.stages)
         self._is_kept = space.size * per_layout <= MAX_KEPT_BYTES
-        self._kept: list[_Block] | None = None
+        self._kept: list[RankedLayouts] | None = None
 
     def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
         """Yield all configurations that meet ``request``, best first."""
@@ -59,18 +49,11 @@ class Enumeration:
     def _best(self, request: QoSRequest, wanted: int) -> list[Candidate]:
         best: list[Candidate] = []
         for block in self._blocks():
-            best = sorted([*best, *self._best_of(block, request, wanted)])[:wanted]
+            worst = best[-1].objective if len(best) == wanted else np.inf
+            best = sorted([*best, *block.best(request, wanted, worst)])[:wanted]
         return best
 
-    def _best_of(self, block: _Block, request: QoSRequest, wanted: int) -> list[Candidate]:
-        times, layouts, makespan_s = block
-        rows, objective = rank(self.model, request, times, layouts, makespan_s, wanted)
-        return [
-            Candidate(float(objective[r]), float(makespan_s[r]), times.nodes, tuple(layouts[r].tolist()))
-            for r in rows
-        ]
-
-    def _blocks(self) -> Iterator[_Block]:
+    def _blocks(self) -> Iterator[RankedLayouts]:
         if not self._is_kept:
             yield from self._evaluate()
             return
@@ -78,8 +61,10 @@ class Enumeration:
             self._kept = list(self._evaluate())
         yield from self._kept
 
-    def _evaluate(self) -> Iterator[_Block]:
+    def _evaluate(self) -> Iterator[RankedLayouts]:
         makespans = [self.model.makespans(nodes) for nodes in self.model.nodes]
         for layouts in self.model.space.blocks():
             for at_nodes in makespans:
-                yield _Block(at_nodes.times, layouts, feasible_makespan_s(at_nodes, layouts))
+                fits = at_nodes.capacity
+                over = fits.fit(layouts).over if fits.limited else None
+                yield RankedLayouts.of(self.model, at_nodes, layouts, over)

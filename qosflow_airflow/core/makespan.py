@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
-import numpy as np
-
 from qosflow_airflow.core.capacity import CapacityCheck
 from qosflow_airflow.core.charges import ChargedTimes, Charges
 from qosflow_airflow.core.schedule import Schedule, level_barrier, longest_path
@@ -52,12 +50,11 @@ class MakespanModel(ChargedTimes):
         of = self.costs.level_sum_s if self.rules.level_barrier else self.costs.longest_path_s
         return of(layouts)
 
-    def waiting_s(self, layouts: Layouts) -> FloatArray:
-        """Return the seconds of each makespan in which work waits for other work of the same run."""
+    def least_s(self, layouts: Layouts) -> FloatArray:
+        """Return what each makespan is at least, to the last bit: it were, if work waited for no other."""
         if self.costs.contention is None:
-            return np.zeros(len(layouts))
-        alone = replace(self.costs, contention=None)
-        return self.makespan_s(layouts) - alone.longest_path_s(layouts)
+            return self.makespan_s(layouts)
+        return replace(self.costs, contention=None).longest_path_s(layouts)
 
     def charges(self, layouts: Layouts) -> Charges:
         """Return what each layout pays, with what its work waits for other work of the same run."""
