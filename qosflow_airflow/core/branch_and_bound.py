@@ -23,7 +23,7 @@ from qosflow_airflow.core.capacity_bounds import CapacityBounds
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
-from qosflow_airflow.core.ranked_layouts import RankedLayouts
+from qosflow_airflow.core.ranked_layouts import Effort, RankedLayouts
 from qosflow_airflow.core.request_bounds import RequestBounds, tiers_allowed
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tier_boxes import Box, Cells, neighbours, only, single
@@ -66,12 +66,12 @@ class Scale(NamedTuple):
         bounds = self.makespans.costs.delay_s.size * stages * tiers
         return float(bounds + (0 if self.capacity is None else WORK_OF_CAPACITY * self.capacity.size))
 
-    def ranked(self, model: Model, layouts: Layouts) -> RankedLayouts:
+    def ranked(self, model: Model, layouts: Layouts, effort: Effort) -> RankedLayouts:
         """Return layouts to be ordered, without those that are not allowed or whose data does not fit."""
         excluded = ~model.space.valid(layouts)
         if self.capacity is not None:
             excluded |= self.makespans.capacity.fit(layouts).over
-        return RankedLayouts.of(model, self.makespans, layouts, excluded)
+        return RankedLayouts.of(model, self.makespans, layouts, excluded, effort)
 
     def fitting(self, tiers: BoolArray) -> BoolArray:
         """Return the tiers of a box that a stage can take so that the data may still fit."""
@@ -117,17 +117,22 @@ class BranchAndBound:
 
 
 class _Leaves(NamedTuple):
-    """Configurations after the one that waits, best first."""
+    """Configurations of which those before ``at`` were given; ``exact``: what the next one takes is known."""
 
-    others: Iterator[Candidate]
+    layouts: RankedLayouts
+    at: int
+    exact: bool
 
 
 class _Entry(NamedTuple):
-    """What waits: nothing in it comes before ``bound``; ``number`` keeps contents from being compared."""
+    """What waits: nothing in it comes before ``bound``; ``number`` keeps contents from being compared.
+
+    Without content it is the configuration itself.
+    """
 
     bound: Candidate
     number: int
-    content: Box | _Leaves
+    content: Box | _Leaves | None
 
 
 class Queue:
@@ -149,31 +154,40 @@ class Queue:
         self._looked_at: set[int] = set()
         self._entries: list[_Entry] = []
         self._numbers = count()
+        self._effort = Effort()
         tiers = tiers_allowed(model, request)
         for scale, nodes in enumerate(model.nodes):
             if tiers.any(axis=1).all() and (request.max_nodes is None or nodes <= request.max_nodes):
                 self._push(Candidate(0.0, 0.0, nodes, ()), Box(scale, tiers))
 
     def candidates(self, most_work: float = np.inf) -> Iterator[Candidate]:
-        """Yield configurations, best first; after ``most_work`` in vain, only the best that are known."""
-        width, work = 1, 0.0
+        """Yield configurations, best first; after ``most_work`` in vain, only the best that are known.
+
+        Every node count is looked into before: where nothing is known of one, nothing is known of all.
+        """
+        width, effort = 1, self._effort
+        effort.numbers = 0.0
         while self._entries:
             bound, _, content = heapq.heappop(self._entries)
-            if isinstance(content, _Leaves):
+            if content is None or (isinstance(content, _Leaves) and content.exact):
                 yield bound
-                self._push_leaves(content.others)
-                width, work = 1, 0.0
-            elif work >= most_work:
+                if content is not None:
+                    self._push_leaves(content.layouts, content.at + 1)
+                width, effort.numbers = 1, 0.0
+            elif effort.numbers >= most_work and bound.layout:
                 self.gave_up_at = bound.objective
                 self._push(bound, content)
                 yield from self._known()
                 return
+            elif isinstance(content, _Leaves):
+                content.layouts.look_at_more(self._request)
+                self._push_leaves(content.layouts, content.at)
             else:
                 # The longer nothing comes out, the more boxes will have to be cut before something does.
                 boxes = [content, *self._next_boxes(content.scale, width - 1)]
                 self._cut(boxes)
                 width = min(2 * width, WIDTH)
-                work += len(boxes) * self._scales[content.scale].work
+                effort.numbers += len(boxes) * self._scales[content.scale].work
 
     def _known(self) -> list[Candidate]:
         """Return configurations that are known, best first, after a look straight down into some boxes."""
@@ -183,17 +197,24 @@ class Queue:
             while self._entries and isinstance(content := self._entries[0].content, Box):
                 self._entries = []
                 self._cut([content])
-            found += [entry for entry in self._entries if isinstance(entry.content, _Leaves)]
+            found += self._entries
         self._entries = []
-        found += [entry for entry in waiting if isinstance(entry.content, _Leaves)]
-        return sorted({entry.bound for entry in found})
+        candidates = set()
+        for bound, _, content in found + waiting:
+            if content is None:
+                candidates.add(bound)
+            elif isinstance(content, _Leaves):
+                if not content.exact and len(candidates) < DIVES:
+                    content.layouts.look_at_more(self._request)
+                candidates.update(content.layouts.known(self._request)[content.at :][:1])
+        return sorted(candidates)
 
     def _next_boxes(self, scale: int, wanted: int) -> list[Box]:
         """Take the boxes of ``scale`` that come next, up to a configuration or another scale."""
         found: list[Box] = []
         while len(found) < wanted and self._entries:
             content = self._entries[0].content
-            if isinstance(content, _Leaves) or content.scale != scale:
+            if not isinstance(content, Box) or content.scale != scale:
                 break
             heapq.heappop(self._entries)
             found.append(content)
@@ -204,7 +225,7 @@ class Queue:
         large = []
         for box in boxes:
             if box.size <= SMALL:
-                self._push_leaves(self._ranked(box.scale, box.layouts()))
+                self._push_leaves(self._layouts(box.scale, box.layouts()))
             else:
                 large.append(box)
         if not large:
@@ -243,7 +264,7 @@ class Queue:
             bounded, found[: len(bounded)], found[len(bounded) :], strict=True
         ):
             if first is not None and first[:2] == cells.least:
-                self._push_leaves(iter([first]))
+                self._push(first, None)
                 self._push_without(box, cells, single(box.tiers, first.layout))
             else:
                 self._cut_one(box, cells, min((each for each in (first, other) if each), default=None))
@@ -290,13 +311,16 @@ class Queue:
             found = better
         return found
 
+    def _layouts(self, scale: int, layouts: Layouts) -> RankedLayouts:
+        return self._scales[scale].ranked(self._model, layouts, self._effort)
+
     def _ranked(self, scale: int, layouts: Layouts) -> Iterator[Candidate]:
         """Yield those of some layouts that meet the request, best first."""
-        return self._scales[scale].ranked(self._model, layouts).in_order(self._request)
+        return self._layouts(scale, layouts).in_order(self._request)
 
     def _each(self, scale: int, layouts: Layouts) -> list[Candidate | None]:
         """Return each layout as a candidate, ``None`` where it does not meet the request."""
-        return self._scales[scale].ranked(self._model, layouts).each(self._request)
+        return self._layouts(scale, layouts).each(self._request)
 
     def _push_without(self, box: Box, cells: Cells, kept: BoolArray) -> None:
         """Push the rest of a box: what is not among ``kept`` in this stage first, or in that."""
@@ -311,10 +335,10 @@ class Queue:
     def _push_box(self, least: tuple[float, float], box: Box) -> None:
         self._push(Candidate(*least, self._model.nodes[box.scale], box.first), box)
 
-    def _push(self, bound: Candidate, content: Box | _Leaves) -> None:
+    def _push(self, bound: Candidate, content: Box | _Leaves | None) -> None:
         heapq.heappush(self._entries, _Entry(bound, next(self._numbers), content))
 
-    def _push_leaves(self, candidates: Iterator[Candidate]) -> None:
-        first = next(candidates, None)
+    def _push_leaves(self, layouts: RankedLayouts, at: int = 0) -> None:
+        first = layouts.first(self._request, at)
         if first is not None:
-            self._push(first, _Leaves(candidates))
+            self._push(first[0], _Leaves(layouts, at, first[1]))

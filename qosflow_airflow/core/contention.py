@@ -3,12 +3,14 @@
 Stages and copies that are at work at the same time share what they need: a tier, and the processors. Each
 takes a *share* of a resource while it has it to itself, from 0 (it never touches it) to 1 (it leaves nothing
 to others). As long as the shares of all that is at work add up to 1 at most, nobody waits. Beyond, the part
-of each that uses the resource takes as much longer as the shares add up to: processor sharing, the fluid
-limit of queues that are served in turns (L. Kleinrock, Queueing Systems 2, 1976, chapter 4).
+of each that uses the resource takes longer, by the same factor for all, so that the resource is used up:
+processor sharing, the fluid limit of queues that are served in turns (L. Kleinrock, Queueing Systems 2,
+1976, chapter 4). The factor is 1 + (L - 1) / m, with the sum L of the shares and their mean m, weighted by
+themselves: exact where all are alike, and up to a quarter too small where a dozen very different ones meet.
 
 Many configurations are followed at once, from one end of a stage or copy to the next. Shares are whole
-multiples of 2^-20, so that their sums are exact whatever the order of adding: a configuration takes the same
-to the last bit in whichever company it is computed.
+multiples of 2^-20, so that sums of them and of their squares are exact whatever the order of adding: a
+configuration takes the same to the last bit in whichever company it is computed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from qosflow_airflow.core.transfer import FloatArray
 
 BLOCK = 512
 """Configurations that are followed at once: their state stays in a processor's cache."""
+OTHER_STEPS = 16
+"""How many numbers more than one per resource are about looked at, per piece of work, from end to end."""
 NEVER_S = 1e300
 SAME = 1e-12
 """What is stretched by no more than this is not: it is rounding."""
@@ -56,6 +60,12 @@ class Contention:
     home: int
     stage_shares: FloatArray
     edge_shares: FloatArray
+
+    @property
+    def work(self) -> float:
+        """How many numbers are about looked at to follow one configuration: each end may change all else."""
+        work = len(self.ends) + len(self.stage_shares)
+        return float(work * work * (self.stage_shares.shape[2] + OTHER_STEPS))
 
     @cached_property
     def matters(self) -> bool:
@@ -95,6 +105,7 @@ class Contention:
         # Sets are numbers, 1 for what is in: choosing by them would take many times longer than multiplying.
         edges, left_s, now_s = len(self.ends), alone_s.copy(), np.zeros(alone_s.shape[1])
         undone, finish_s = np.ones(alone_s.shape), np.zeros(alone_s.shape)
+        squares = shares**2
         while True:
             at_work = undone * (self._needs @ undone == 0)
             ends = at_work * (left_s == 0)
@@ -102,8 +113,7 @@ class Contention:
                 if not at_work.any():
                     break
                 slower = np.ones(alone_s.shape)
-                loads = np.einsum("rwc,wc->rc", shares, at_work, optimize=False)
-                for of, beyond in zip(shares, np.maximum(loads, 1.0) - 1.0, strict=True):
+                for of, beyond in zip(shares, _beyond(shares, squares, at_work), strict=True):
                     waits = of * beyond
                     # A copy uses both of its tiers at the same time, a stage one thing after the other.
                     np.maximum(slower[:edges], 1.0 + waits[:edges], out=slower[:edges])
@@ -149,3 +159,11 @@ class Contention:
             if (further == reached).all():
                 return np.asarray(reached)
             reached = further
+
+
+def _beyond(shares: FloatArray, squares: FloatArray, at_work: FloatArray) -> FloatArray:
+    """Return by how much more than alone the part of work takes that uses each resource (R x C)."""
+    loads, weights = (np.einsum("rwc,wc->rc", of, at_work, optimize=False) for of in (shares, squares))
+    used = np.maximum(loads, 1.0)
+    # Where there is too much load there are shares: their squares add up to something.
+    return np.asarray((used - 1.0) * used / np.where(weights > 0, weights, 1.0))

@@ -14,10 +14,12 @@ import numpy as np
 from qosflow_airflow.core.candidate import Candidate
 from qosflow_airflow.core.model import Model
 from qosflow_airflow.core.qos import QoSRequest
-from qosflow_airflow.core.ranked_layouts import FIRST, RankedLayouts
+from qosflow_airflow.core.ranked_layouts import RankedLayouts
 
 MAX_KEPT_BYTES = 128 << 20
 """Memory for evaluated blocks; beyond it, blocks are evaluated again for every request."""
+FIRST = 8
+"""How many candidates are ordered at first; eight times as many whenever these run out."""
 
 
 @dataclass

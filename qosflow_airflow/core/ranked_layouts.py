@@ -8,7 +8,7 @@ may come before them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -21,17 +21,22 @@ from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import FloatArray, IntArray
 
-FIRST = 8
-"""How many candidates are ordered at first; eight times as many whenever these run out."""
 LOOKED_AT = 64
 """Of so many layouts it is found out at first what they take; of twice as many whenever these do not do."""
+
+
+@dataclass
+class Effort:
+    """What finding out has cost: about so many numbers were looked at."""
+
+    numbers: float = 0.0
 
 
 @dataclass
 class RankedLayouts:
     """Layouts (C x S) at one node count; a makespan of NaN is unknown, or must not be chosen.
 
-    Makespans that are not ``exact`` are what they are at least.
+    Makespans that are not ``exact`` are what they are at least; to make one exact counts as ``effort``.
     """
 
     model: Model
@@ -39,6 +44,7 @@ class RankedLayouts:
     layouts: Layouts
     makespan_s: FloatArray
     exact: NDArray[np.bool_]
+    effort: Effort = field(default_factory=Effort)
 
     @classmethod
     def of(
@@ -47,14 +53,14 @@ class RankedLayouts:
         makespans: MakespanModel,
         layouts: Layouts,
         excluded: NDArray[np.bool_] | None = None,
+        effort: Effort | None = None,
     ) -> Self:
         """Evaluate layouts as far as it is quick; those ``excluded`` are never chosen."""
         least_s = makespans.least_s(layouts)
         if excluded is not None:
             least_s = np.where(excluded, np.nan, least_s)
-        return cls(
-            model, makespans, layouts, least_s, np.isnan(least_s) | (makespans.costs.contention is None)
-        )
+        exact = np.isnan(least_s) | (makespans.costs.contention is None)
+        return cls(model, makespans, layouts, least_s, exact, effort or Effort())
 
     def best(self, request: QoSRequest, wanted: int, worst: float = np.inf) -> list[Candidate]:
         """Return the best that meet ``request``, those above an objective of ``worst`` left out."""
@@ -67,15 +73,32 @@ class RankedLayouts:
             self._make_exact(rows[~self.exact[rows]])
             looked_at *= 2
 
+    def first(self, request: QoSRequest, at: int = 0) -> tuple[Candidate, bool] | None:
+        """Return what none but ``at`` others can come before, and whether its makespan is exact; or none."""
+        rows, objective = self._rank(request, at + 1)
+        if len(rows) <= at:
+            return None
+        return self._candidate(int(rows[at]), objective), bool(self.exact[rows[at]])
+
+    def look_at_more(self, request: QoSRequest) -> None:
+        """Find out what some of the layouts take that may come first."""
+        rows, _ = self._rank(request, None)
+        self._make_exact(rows[~self.exact[rows]][:LOOKED_AT])
+
     def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
         """Yield all that meet ``request``, best first."""
-        wanted, given = FIRST, 0
-        while True:
-            found = self.best(request, wanted)
-            yield from found[given:]
-            if len(found) < wanted:
-                return
-            given, wanted = len(found), wanted * 8
+        at = 0
+        while (found := self.first(request, at)) is not None:
+            if found[1]:
+                yield found[0]
+                at += 1
+            else:
+                self.look_at_more(request)
+
+    def known(self, request: QoSRequest) -> list[Candidate]:
+        """Return those that meet ``request`` and whose makespan is exact, best first."""
+        rows, objective = self._rank(request, None)
+        return [self._candidate(row, objective) for row in rows[self.exact[rows]].tolist()]
 
     def each(self, request: QoSRequest) -> list[Candidate | None]:
         """Return each layout as a candidate, ``None`` where it does not meet the request."""
@@ -95,6 +118,8 @@ class RankedLayouts:
         return Candidate(float(objective[row]), float(self.makespan_s[row]), nodes, layout)
 
     def _make_exact(self, rows: IntArray) -> None:
-        if len(rows):
+        contention = self.makespans.costs.contention
+        if contention is not None and len(rows):
             self.makespan_s[rows] = self.makespans.makespan_s(self.layouts[rows])
             self.exact[rows] = True
+            self.effort.numbers += len(rows) * contention.work

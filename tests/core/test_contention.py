@@ -79,9 +79,18 @@ class TestWorkedExamples:
         assert makespan_s(times_of(FORK, share=0.5, write=10.0), a="pfs", b="pfs", c="pfs") == 20.0
 
     def test_beyond_that_all_wait_for_what_is_too_much(self) -> None:
-        # Together they would take 1.5 of the device: three quarters of each take half as long again.
+        # Together they would take 1.5 of the device, and so they take half as long again.
         found = makespan_s(times_of(FORK, share=0.75, write=8.0), a="pfs", b="pfs", c="pfs")
-        assert found == pytest.approx(8.0 + 8.0 * (1 + 0.75 * 0.5))
+        assert found == pytest.approx(8.0 + 8.0 * 1.5)
+
+    def test_who_hardly_uses_a_device_hardly_waits_for_it(self) -> None:
+        times = times_of(FORK, write=8.0)
+        assert times.demand is not None
+        times.demand.write[FORK.index["c"]] = 0.25
+        model = MakespanModel(FORK, PLATFORM, times, COMPLETE)
+        paid = model.charges(np.zeros((1, 3), dtype=np.int8))
+        _, b, c = (paid.write[0] / 8.0).tolist()
+        assert 1.0 < c < 1.1 < b < 1.25
 
     def test_computing_shares_the_processors_whatever_the_tiers(self) -> None:
         times = times_of(FORK, cores=1.0, compute=10.0)
@@ -170,6 +179,13 @@ class TestProperties:
         known = ~np.isnan(found)
         assert (found >= least)[known].all()
         assert (found <= sum(part.sum(axis=1) for part in paid) * (1 + 1e-9))[known].all()
+
+    @given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=12))
+    def test_what_is_at_work_uses_a_resource_up_and_hardly_more(self, values: list[float]) -> None:
+        shares = as_shares(np.array(values))[None, :, None]
+        beyond = contention._beyond(shares, shares**2, np.ones((len(values), 1)))[0, 0]
+        used = float((shares / (1 + shares * beyond)).sum())
+        assert min(1.0, shares.sum()) - 1e-9 <= used <= min(1.35, shares.sum())
 
     @settings(max_examples=50, deadline=None)
     @given(instances)

@@ -28,10 +28,13 @@ def plain_makespan_s(model: MakespanModel, layout: list[int]) -> float:
     now = 0.0
     while len(done) < len(left):
         ready = [w for w in range(len(left)) if w not in done and all(n in done for n in needs[w])]
-        loads = [sum(shares[w][r] for w in ready) for r in range(len(shares[0]))]
+        beyond = []
+        for r in range(len(shares[0])):
+            load = sum(shares[w][r] for w in ready)
+            beyond.append((load - 1) * load / sum(shares[w][r] ** 2 for w in ready) if load > 1 else 0.0)
         slower = {}
         for w in ready:
-            waits = [share * max(load - 1, 0) for share, load in zip(shares[w], loads, strict=True)]
+            waits = [share * more for share, more in zip(shares[w], beyond, strict=True)]
             slower[w] = 1 + (max(waits) if w < edges else sum(waits))
         step = min(left[w] * slower[w] for w in ready)
         now += step
