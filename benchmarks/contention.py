@@ -1,10 +1,11 @@
 """What counting waiting costs: makespans of a whole space, with and without what its work shares.
 
-    python -m benchmarks.contention [--stages 5,7,9] [--repeats 5] [--json FILE]
+    python -m benchmarks.contention [--stages 5,7,9] [--answers 7,9,15] [--repeats 5] [--json FILE]
 
 The workflows are random, on one shared and two local tiers. Both ways evaluate the same layouts in the same
 run. A plain loop that follows one layout after the other stands beside them, on some of the layouts, and must
-find the same.
+find the same. Then whole answers at five node counts, by models that tell what work shares and by the same
+models without.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import numpy as np
 from benchmarks.report import best_of, write_report
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.makespan_rules import COMPLETE
+from qosflow_airflow.core.model import Model, ScaleModel
+from qosflow_airflow.core.qos import QoSRequest
+from qosflow_airflow.core.recommend import recommend
 from qosflow_airflow.core.workflow import Workflow
 from tests.support.instances import platform, random_demand, random_times, random_workflow
 from tests.support.plain_contention import plain_makespan_s
@@ -32,6 +36,7 @@ def main() -> None:
     """Measure, compare, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--stages", default="5,7,9", help="of each workflow")
+    parser.add_argument("--answers", default="7,9,15", help="stages of workflows that are asked about")
     parser.add_argument("--repeats", type=int, default=5, help="the fastest of so many counts")
     parser.add_argument("--json", type=Path, help="where to write (default: benchmarks/results/)")
     options = parser.parse_args()
@@ -43,8 +48,15 @@ def main() -> None:
             f"{row['ratio_to_alone']:.1f} times as long as without waiting, "
             f"1/{row['ratio_of_plain']:.0f} of a plain loop"
         )
+    answers = [answer(int(stages)) for stages in options.answers.split(",")]
+    for found in answers:
+        proven = "" if found["proven"] else " without proof"
+        print(
+            f"{found['stages']} stages, {found['edges']} edges, {found['configurations']:.1e} in all: "
+            f"an answer in {found['shared_s']:.2f} s{proven}, {found['alone_s']:.2f} s without waiting"
+        )
     claim = "waiting is counted in microseconds a configuration"
-    write_report({"claim": claim, "rows": rows}, options.json, Path(__file__).stem)
+    write_report({"claim": claim, "rows": rows, "answers": answers}, options.json, Path(__file__).stem)
 
 
 def compare(stages: int, repeats: int) -> dict[str, Any]:
@@ -71,6 +83,21 @@ def compare(stages: int, repeats: int) -> dict[str, Any]:
         "ratio_to_alone": shared_s / alone_s,
         "ratio_of_plain": plain_s / len(some) / (shared_s / len(layouts)),
     }
+
+
+def answer(stages: int) -> dict[str, Any]:
+    """Return what an answer about a random workflow takes, in a space of five node counts."""
+    rng = random.Random(stages)  # noqa: S311
+    workflow, catalog = _of(stages, rng), platform(("pfs",), ("ssd", "tmpfs"))
+    alone = [random_times(rng, workflow, catalog, nodes) for nodes in (1, 2, 4, 8, 16)]
+    shared = [random_demand(rng, times) for times in alone]
+    found: dict[str, Any] = {"stages": stages, "edges": len(workflow.edges)}
+    for name, scales in (("alone", alone), ("shared", shared)):
+        model = Model(workflow, catalog, COMPLETE, tuple(ScaleModel(t.nodes, t) for t in scales))
+        found[f"{name}_s"], answered = best_of(1, lambda model=model: recommend(model, QoSRequest()))
+        found["proven"] = answered.answer["optimality"]["proven"]
+        found["configurations"] = model.space.size * len(scales)
+    return found
 
 
 def _of(stages: int, rng: random.Random) -> Workflow:
