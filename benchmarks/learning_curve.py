@@ -34,13 +34,13 @@ from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.learn.finished_run import FinishedRun, modelled_run
 from qosflow_airflow.learn.lessons import Lesson
 from qosflow_airflow.learn.teaching import learn
-from qosflow_airflow.learned import finished_run
 from qosflow_airflow.measure.page_cache import evict
 from qosflow_airflow.measure.points import MIB
 from qosflow_airflow.measure.run_workflow import run_workflow
 from qosflow_airflow.measure.scratch import scratch
 from qosflow_airflow.measure.throttled_tier import limit_rate, throttled_tier
 from qosflow_airflow.operators.outcome import compare, read_records
+from qosflow_airflow.run_records import finished_run
 from qosflow_airflow.store.finished_runs import Observation
 from qosflow_airflow.store.memory import MemoryStore
 from qosflow_airflow.store.model_folder import read_model_folder

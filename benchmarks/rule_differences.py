@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,9 @@ def main() -> None:
 
 def differences(bundle: Bundle, nodes: int) -> list[dict[str, Any]]:
     """Return the best layout under the reference rules, under each single difference, and under all."""
-    switches = [field.name for field in fields(MakespanRules) if field.name != "name"]
+    switches = [name for name in MakespanRules._fields if name != "name"]
     variants = {"reference": REFERENCE}
-    variants |= {name: replace(REFERENCE, **{name: getattr(COMPLETE, name)}) for name in switches}
+    variants |= {name: REFERENCE._replace(**{name: getattr(COMPLETE, name)}) for name in switches}
     variants["complete"] = COMPLETE
     rows = [best(bundle, nodes, name, rules) for name, rules in variants.items()]
     for row in rows:

@@ -10,8 +10,7 @@ All tasks together are taken to move as much as before: each does its share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,7 @@ COUNTS = tuple(1 << power for power in range(11))
 """Numbers of tasks at which factors are known: powers of two up to as many tasks as Airflow maps over."""
 
 
-@dataclass(frozen=True)
-class ChunkTimes:
+class ChunkTimes(NamedTuple):
     """Factors of the seconds of reads and writes, S stages x T tiers x G numbers of tasks (``counts``).
 
     NaN where a time is not known; 1 where nothing is moved.

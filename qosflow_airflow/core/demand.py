@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Demand:
+class Demand(NamedTuple):
     """Shares from 0, which never touches it, to 1, which leaves nothing of it to others.
 
     Axes: S stages, T tiers, E edges. ``read`` and ``write`` (S x T) are of the stage's tier, ``compute`` (S)
@@ -29,12 +27,12 @@ class Demand:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, the inverse of :meth:`from_json`."""
-        return {each.name: getattr(self, each.name).tolist() for each in fields(self)}
+        return {name: shares.tolist() for name, shares in self._asdict().items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], tiers: int) -> Demand:
         """Build it from what :meth:`to_json` returned; without any edge, plain JSON has lost its axes."""
-        found = {each.name: np.array(value[each.name], dtype=np.float64) for each in fields(cls)}
+        found = {name: np.array(value[name], dtype=np.float64) for name in cls._fields}
         for end in ("source", "destination"):
             found[end] = found[end].reshape(-1, tiers, tiers)
         return cls(**found)

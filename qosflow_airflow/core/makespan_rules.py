@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from qosflow_airflow.core.workflow import FINAL_DATA, Edge, Workflow
 from qosflow_airflow.exceptions import RequestError
 
 
-@dataclass(frozen=True)
-class MakespanRules:
+class MakespanRules(NamedTuple):
     """Which costs count, and when a stage may start.
 
     Attributes

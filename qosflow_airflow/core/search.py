@@ -39,4 +39,4 @@ def best(search: Search, request: QoSRequest, count: int = 1) -> list[Candidate]
 
 def without_capacity(model: Model) -> Model:
     """Return the model as if every tier held everything."""
-    return replace(model, rules=replace(model.rules, respects_capacity=False))
+    return replace(model, rules=model.rules._replace(respects_capacity=False))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qosflow_airflow.exceptions import TierError
 
@@ -38,8 +38,7 @@ class StorageTier:
         return self.profile or self.name
 
 
-@dataclass(frozen=True)
-class NodePool:
+class NodePool(NamedTuple):
     """What one node costs and holds; ``None`` where not known.
 
     ``slots`` is how many tasks of a stage run at once on a node; ``None`` lets all of them.
@@ -69,7 +68,7 @@ class TierCatalog:
 
     tiers: tuple[StorageTier, ...]
     home: str = ""
-    node: NodePool = NodePool()
+    node: NodePool = field(default=NodePool())
 
     def __post_init__(self) -> None:
         names = [tier.name for tier in self.tiers]
@@ -123,7 +122,7 @@ class TierCatalog:
         return {
             "tiers": [asdict(tier) for tier in self.tiers],
             "home": self.home,
-            "node": asdict(self.node),
+            "node": self.node._asdict(),
         }
 
     @classmethod

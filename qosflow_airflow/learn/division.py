@@ -267,7 +267,7 @@ def _demand(demand: Demand | None, s: int, node: NodePool, nodes: int, tasks: in
         return demand
     compute = demand.compute.copy()
     compute[s] = share_of_slots(node, nodes, tasks)
-    return replace(demand, compute=compute)
+    return demand._replace(compute=compute)
 
 
 def _stretch(model: Model, cell: Cell) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -270,7 +269,7 @@ def test_behind_a_barrier_an_unknown_time_is_free_only_where_the_rules_say_so(rn
     layouts = ConfigurationSpace(workflow, catalog, REFERENCE).layouts()
     published = MakespanModel(workflow, catalog, times, REFERENCE).schedule(layouts)
     assert not np.isnan(published.makespan_s).any()
-    strict = MakespanModel(workflow, catalog, times, replace(REFERENCE, missing_is_zero=False)).schedule(
+    strict = MakespanModel(workflow, catalog, times, REFERENCE._replace(missing_is_zero=False)).schedule(
         layouts
     )
     np.testing.assert_array_equal(np.isnan(strict.makespan_s), strict.provenance == Provenance.UNKNOWN)
@@ -317,8 +316,8 @@ def test_rules_are_known_by_name() -> None:
 def test_each_difference_between_the_rule_sets_can_be_switched_alone() -> None:
     times = even_times(DIAMOND, PLATFORM, read=1.0, stage_in=100.0, stage_out=1000.0)
     on = {"a": "pfs", "b": "pfs", "c": "tmpfs", "d": "pfs"}
-    no_barrier = replace(REFERENCE, level_barrier=False)
-    paid_once = replace(REFERENCE, pays_both_ends=False)
+    no_barrier = REFERENCE._replace(level_barrier=False)
+    paid_once = REFERENCE._replace(pays_both_ends=False)
     assert schedule_of(times, DIAMOND, PLATFORM, REFERENCE, **on).makespan_s.tolist() == [2103.0]
     assert schedule_of(times, DIAMOND, PLATFORM, no_barrier, **on).makespan_s.tolist() == [2103.0]
     assert schedule_of(times, DIAMOND, PLATFORM, paid_once, **on).makespan_s.tolist() == [1103.0]

@@ -45,7 +45,7 @@ def with_storage_prices(rng: random.Random, model: Model) -> Model:
 
 def without_prices(model: Model) -> Model:
     return replace(
-        model, catalog=replace(model.catalog, node=replace(model.catalog.node, price_per_hour=None))
+        model, catalog=replace(model.catalog, node=model.catalog.node._replace(price_per_hour=None))
     )
 
 

@@ -60,7 +60,7 @@ def with_sizes(rng: random.Random, model: Model) -> Model:
         )
         for tier in model.catalog.tiers
     )
-    node = replace(model.catalog.node, memory_bytes=some_bytes())
+    node = model.catalog.node._replace(memory_bytes=some_bytes())
     edges, stages = len(model.workflow.edges), len(model.workflow.stages)
     scales = [
         replace(

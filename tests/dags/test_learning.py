@@ -12,8 +12,8 @@ from sqlalchemy.orm import joinedload
 
 from qosflow_airflow import pipeline
 from qosflow_airflow.core.build_options import BuildOptions
-from qosflow_airflow.learned import finished_run
 from qosflow_airflow.listeners.finished_tasks import observe
+from qosflow_airflow.run_records import finished_run
 from tests.dags.conftest import Installation, RunDag
 from tests.dags.test_runs import returned, states
 
