@@ -13,7 +13,6 @@ memory tier takes the node's memory as well; what the tasks themselves take of i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.charges import through_home
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.makespan_rules import MakespanRules
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
@@ -55,7 +55,7 @@ class _Claim(NamedTuple):
     there: BoolArray
 
 
-@dataclass(frozen=True)
+@frozen
 class CapacityCheck:
     """Peak bytes of any configuration at one node count, against what the catalog holds."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.contention import Stretch
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.makespan_rules import MakespanRules
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.tiers import TierCatalog
@@ -74,7 +74,7 @@ class Legs(NamedTuple):
         self.provenance[there] = np.maximum(self.provenance[there], table.provenance[from_table])
 
 
-@dataclass(frozen=True)
+@frozen
 class ChargedTimes:
     """Stage times at one node count as what configurations pay under one rule set."""
 

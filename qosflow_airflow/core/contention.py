@@ -16,13 +16,13 @@ configuration takes the same to the last bit in whichever company it is computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.transfer import FloatArray
 
 BLOCK = 512
@@ -47,7 +47,7 @@ def as_shares(values: FloatArray) -> FloatArray:
     return np.asarray(np.rint(np.clip(np.nan_to_num(values), 0.0, 1.0) * _GRAIN) / _GRAIN)
 
 
-@dataclass(frozen=True)
+@frozen
 class Contention:
     """Which work waits for which, and what it shares.
 

@@ -8,19 +8,20 @@ phases are chained (:mod:`~qosflow_airflow.core.schedule`), and both are data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
 from qosflow_airflow.core.capacity import CapacityCheck
 from qosflow_airflow.core.charges import ChargedTimes, Charges
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.schedule import Schedule, level_barrier, longest_path
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.stage_costs import StageCosts
 from qosflow_airflow.core.transfer import FloatArray, StageTimes
 
 
-@dataclass(frozen=True)
+@frozen
 class MakespanModel(ChargedTimes):
     """The makespan of any configuration at one node count, under one rule set."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.makespan_rules import MakespanRules, rules_named
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
@@ -22,7 +23,7 @@ FORMAT = 1
 """Version of the JSON layout; a reader refuses what it does not know."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ScaleModel:
     """Stage times, regions and held-out quality at one node count."""
 
@@ -32,7 +33,7 @@ class ScaleModel:
     quality: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class Model:
     """A workflow's scales under one rule set.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qosflow_airflow.core.cost import money, node_hours
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.space import ConfigurationSpace, Layouts
 from qosflow_airflow.core.transfer import FloatArray, StageTimes
 from qosflow_airflow.exceptions import RequestError
@@ -29,7 +30,7 @@ CONSTRAINTS = (
 """Names under which a constraint is reported."""
 
 
-@dataclass(frozen=True)
+@frozen
 class QoSRequest:
     """Constraints and the objective to minimise among the configurations that meet them.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.makespan_rules import MakespanRules
 from qosflow_airflow.core.tiers import TierCatalog
 from qosflow_airflow.core.workflow import INITIAL_DATA, Workflow
@@ -34,7 +34,7 @@ class Configuration(NamedTuple):
         return {"nodes": self.nodes, "tiers": dict(self.tiers)}
 
 
-@dataclass(frozen=True)
+@frozen
 class ConfigurationSpace:
     """Every assignment of the catalog's tiers to the workflow's stages that the rules allow.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from qosflow_airflow.core.charges import ChargedTimes
 from qosflow_airflow.core.contention import Contention, Stretch, as_shares
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import FloatArray, IntArray, Provenance
 from qosflow_airflow.core.workflow import Workflow
@@ -23,7 +23,7 @@ class Leg(NamedTuple):
     consumer: int
 
 
-@dataclass(frozen=True)
+@frozen
 class StageCosts:
     """Seconds of stages (S) and edges (E) at one node count under one rule set, by tiers (T).
 

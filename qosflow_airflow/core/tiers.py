@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.exceptions import TierError
 
 if TYPE_CHECKING:
     from qosflow_airflow.core.cluster_volumes import ClusterVolume
 
 
-@dataclass(frozen=True)
+@frozen
 class StorageTier:
     """A storage class. ``capacity_bytes`` is per node for a local tier and in all for a shared one.
 
@@ -53,7 +54,7 @@ class NodePool(NamedTuple):
         return tasks_per_node if self.slots is None else min(tasks_per_node, self.slots)
 
 
-@dataclass(frozen=True)
+@frozen
 class TierCatalog:
     """The tiers of a platform: shared ones first, then the local ones from fastest to slowest.
 

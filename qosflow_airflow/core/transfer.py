@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qosflow_airflow.core.anchoring import Anchor, anchors_from_json, anchors_to_json
 from qosflow_airflow.core.chunk_times import ChunkTimes
 from qosflow_airflow.core.demand import Demand
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.workflow import INITIAL_DATA, Edge
 
 FloatArray = NDArray[np.float64]
@@ -31,7 +32,7 @@ class Provenance(IntEnum):
     """Needed, and there is no data: NaN, never 0 s."""
 
 
-@dataclass(frozen=True)
+@frozen
 class TimeTable:
     """Seconds with their provenance; all arrays have one shape.
 
@@ -92,7 +93,7 @@ class TimeTable:
         )
 
 
-@dataclass(frozen=True)
+@frozen
 class StageTimes:
     """Everything a makespan is made of, at one node count.
 

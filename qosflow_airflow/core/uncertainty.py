@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, reduce
 from statistics import NormalDist
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.quantiles import quantiles
 from qosflow_airflow.core.run_spread import NORMAL_HALF_WIDTH, RunSpread
@@ -39,7 +39,7 @@ RUN, OVERHEAD = ("run",), ("overhead",)
 FactorName = tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class FactorDraws:
     """Standard normal draws per factor, the same wherever and whenever a factor is asked for."""
 
@@ -65,7 +65,7 @@ class FactorDraws:
         return np.array([*(-z for z in upper), *middle, *reversed(upper)])
 
 
-@dataclass(frozen=True)
+@frozen
 class MakespanDraws:
     """Makespans of layouts at one node count, once per draw; ``runs`` is what finished runs tell of it."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.exceptions import WorkflowError
 
 INITIAL_DATA = "initial_data"
@@ -25,7 +26,7 @@ class Edge(NamedTuple):
     consumer: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Stage:
     """A step of the workflow, run as ``tasks`` instances.
 
@@ -79,7 +80,7 @@ class Stage:
         )
 
 
-@dataclass(frozen=True)
+@frozen
 class Workflow:
     """A DAG template of stages, in the order they were declared.
 

@@ -10,10 +10,12 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from qosflow_airflow.core.frozen import frozen
 
 if TYPE_CHECKING:
     from qosflow_airflow.store.finished_runs import Observation, RunRecord
@@ -95,7 +97,7 @@ class ModelVersion(NamedTuple):
     qosflow_version: str
 
 
-@dataclass(frozen=True)
+@frozen
 class RecommendationRecord:
     """An answer that was given: to which request, by which model, for which task. It never changes."""
 
