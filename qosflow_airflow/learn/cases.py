@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.transfer import FloatArray
 from qosflow_airflow.exceptions import MeasurementError
 from qosflow_airflow.learn.calibration import OUTLIER_FACTOR
@@ -49,7 +49,7 @@ WEIGHTS = np.array([0.25 if name in _LIGHT else 1.0 for name in FEATURES])
 """What a squared difference counts, by feature."""
 
 
-@dataclass(frozen=True)
+@frozen
 class CaseSettings:
     """How many cases are asked at most, and how similar they must be (0 to 1)."""
 
@@ -64,7 +64,7 @@ class CaseSettings:
             )
 
 
-@dataclass(frozen=True)
+@frozen
 class Case:
     """A finished run, or one stage of it, as its features; ``stage`` is ``None`` for the whole run.
 

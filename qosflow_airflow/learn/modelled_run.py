@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 import numpy as np
 
 from qosflow_airflow.core.charges import Charges
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import FloatArray
 from qosflow_airflow.learn.calibration import Calibration, Residual
 
 
-@dataclass(frozen=True)
+@frozen
 class ModelledRun:
     """One run of a layout, with the makespan model of its node count.
 

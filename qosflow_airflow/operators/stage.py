@@ -12,12 +12,12 @@ that returns its rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from airflow.sdk import BaseOperator, TaskGroup
 from airflow.sdk.definitions.template import literal
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.exceptions import RequestError
 from qosflow_airflow.operators.run_rows import Part, Rows, pull_rows
 
@@ -112,7 +112,7 @@ class Copies(Protocol):
         """Return the parameters of the stage's tasks that do not come from rows."""
 
 
-@dataclass(frozen=True)
+@frozen
 class StageGroup:
     """The tasks of a stage. ``stage_out`` is ``None`` for a stage whose outputs are not kept."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any, Literal, Self, get_args
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.exceptions import StoreError
 from qosflow_airflow.store.payload import checked_text
 
@@ -22,7 +23,7 @@ _INTEGERS = {"map_index": -1, "try_number": 0, "tasks": 1, "count": 1}
 """Whole numbers, each with the least that it may be."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Observation:
     """One task instance of a recommended run, as it ended. It never changes.
 
@@ -81,7 +82,7 @@ class Observation:
         return cls(**{one.name: value[one.name] for one in fields(cls) if one.name in value})
 
 
-@dataclass(frozen=True)
+@frozen
 class StageRun:
     """What the observations of one stage of a run say together.
 
@@ -115,7 +116,7 @@ class StageRun:
     images: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class RunRecord:
     """A run that followed a recommendation: what was to run, and what is known of it.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.store.base import JsonObject, ModelVersion, RegisteredWorkflow
 from qosflow_airflow.store.finished_runs import RunRecord
 
 
-@dataclass(frozen=True)
+@frozen
 class RunLine:
     """A run that followed a recommendation, as one line; ``None`` is what is not known or not asked."""
 
@@ -24,7 +24,7 @@ class RunLine:
     met_deadline: bool | None
 
 
-@dataclass(frozen=True)
+@frozen
 class WorkflowSummary:
     """A workflow with its newest model, if any, and its newest runs, newest first.
 
