@@ -7,7 +7,6 @@ layout's region needs numpy only; they are fitted by :mod:`~qosflow_airflow.core
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 from qosflow_airflow.core.bottlenecks import Bottleneck
 from qosflow_airflow.core.boxes import Asked, Box, Space, rule_of
 from qosflow_airflow.core.conditions import condition_from_json
+from qosflow_airflow.core.frozen import frozen
 from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import IntArray
 from qosflow_airflow.exceptions import TierError
@@ -151,7 +151,7 @@ class Region(NamedTuple):
         )
 
 
-@dataclass(frozen=True)
+@frozen
 class RegionSet:
     """The regions of one scale, ordered by median makespan: a region's ``id`` is its position.
 

@@ -14,6 +14,9 @@ from qosflow_airflow.core.space import Layouts
 from qosflow_airflow.core.transfer import FloatArray, IntArray, Provenance
 from qosflow_airflow.core.workflow import Workflow
 
+KEPT = 64
+"""Layouts of which is kept how much longer everything takes."""
+
 
 class Leg(NamedTuple):
     """An edge by positions: of the edge, its producer and its consumer; -1 is the outside."""
@@ -92,10 +95,25 @@ class StageCosts:
         """Return how many times longer than alone everything takes in each layout; ``None`` for no longer."""
         if self.contention is None or not len(layouts):
             return None
+        if len(layouts) > 1:
+            return self._stretch(self.contention, layouts)
+        # A layout that is drawn is described as well, and its makespan is asked for.
+        key, kept = layouts.tobytes(), self._stretches
+        if key not in kept:
+            if len(kept) >= KEPT:
+                kept.clear()
+            kept[key] = self._stretch(self.contention, layouts)
+        return kept[key]
+
+    @cached_property
+    def _stretches(self) -> dict[bytes, Stretch]:
+        return {}
+
+    def _stretch(self, contention: Contention, layouts: Layouts) -> Stretch:
         tiers = self._tiers(layouts)
         edges = [self._moved_s(leg, tiers) for leg in self.legs]
         stages = [seconds[tiers[s]] for s, seconds in enumerate(self.execution_s)]
-        return self.contention.stretch([tiers[s] for s in range(len(stages))], np.stack([*edges, *stages]))
+        return contention.stretch([tiers[s] for s in range(len(stages))], np.stack([*edges, *stages]))
 
     def longest_path_s(self, layouts: Layouts, stretch: Stretch | None = None) -> FloatArray:
         """Return the longest path of each layout (C x S), NaN where a time on it is unknown.

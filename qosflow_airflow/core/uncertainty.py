@@ -96,9 +96,9 @@ class MakespanDraws:
         ``p_deadline`` is the probability to take ``deadline_s`` at most, what a run takes beyond its makespan
         included. ``source`` is ``past_runs``, ``model``, or ``both``; ``runs`` how many past runs tell it.
         """
-        found = self.quantiles_s(layout)
-        if found is None:
+        if not self.known(_row(layout))[0]:
             return None
+        foretold_s = self.foretold_s(layout)
         source = "model" if self.runs is None else "past_runs" if self._tried(layout) else "both"
         told = "" if self.runs is None else f"{self.runs.runs} past runs {self.runs.whose}"
         words = {
@@ -107,8 +107,8 @@ class MakespanDraws:
             "both": f"from the model's rates, and at least as wide as {told} were off",
         }
         return {
-            **found,
-            "p_deadline": None if deadline_s is None else self.probability_within(layout, deadline_s),
+            **_quantiles_of(foretold_s),
+            "p_deadline": None if deadline_s is None else self._share_within(foretold_s, deadline_s),
             "source": source,
             "runs": 0 if self.runs is None else self.runs.runs,
             "words": words[source],
@@ -118,20 +118,22 @@ class MakespanDraws:
         """Return quantiles of a layout's makespan (:data:`QUANTILES`); none where a spread is not known."""
         if not self.known(_row(layout))[0]:
             return None
-        found = quantiles(self.foretold_s(layout), list(QUANTILES.values()))
-        return dict(zip(QUANTILES, found.tolist(), strict=True))
+        return _quantiles_of(self.foretold_s(layout))
 
     def probability_within(self, layout: Sequence[int], deadline_s: float) -> float:
         """Return the share of draws in which a run takes at most ``deadline_s``, its overhead not counted."""
-        return float(np.mean(self._taken_s(layout) <= deadline_s))
+        return self._share_within(self.foretold_s(layout), deadline_s)
 
     def kept_within_s(self, layout: Sequence[int], probability: float) -> float:
         """Return the shortest deadline that is kept with a probability, the overhead of a run not counted."""
-        return float(np.quantile(self._taken_s(layout), probability, method="inverted_cdf"))
+        taken_s = self._taken_s(self.foretold_s(layout))
+        return float(np.quantile(taken_s, probability, method="inverted_cdf"))
 
-    def _taken_s(self, layout: Sequence[int]) -> FloatArray:
+    def _share_within(self, foretold_s: FloatArray, deadline_s: float) -> float:
+        return float(np.mean(self._taken_s(foretold_s) <= deadline_s))
+
+    def _taken_s(self, foretold_s: FloatArray) -> FloatArray:
         """Return makespans with what the overhead of runs differs from the expected one."""
-        foretold_s = self.foretold_s(layout)
         if self.runs is None or not self.runs.overhead_sd_s:
             return foretold_s
         return np.asarray(foretold_s + self.runs.overhead_sd_s * self.factors.of(OVERHEAD))
@@ -261,6 +263,11 @@ class MakespanDraws:
 
 def _known(table: TimeTable) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(table.log_sd) | (table.seconds == 0))
+
+
+def _quantiles_of(makespan_s: FloatArray) -> dict[str, float]:
+    found = quantiles(makespan_s, list(QUANTILES.values()))
+    return dict(zip(QUANTILES, found.tolist(), strict=True))
 
 
 def _row(layout: Sequence[int]) -> Layouts:
