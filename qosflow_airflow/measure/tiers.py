@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,9 @@ from qosflow_airflow.measure.scratch import is_memory, scratch, usable_bytes
 from qosflow_airflow.measure.workers import FilePart, Transfer, Workers
 
 REPEATS = 3
+AGAIN, SURPRISING = 2, 1.5
+"""So often a point is measured again that takes so many times longer than smaller ones of its kind foretold:
+it was disturbed, or the tier is like that."""
 LARGE_SHARE = 0.25
 """A point that is expected to take more than this share of the budget is left out."""
 
@@ -46,7 +50,8 @@ def measure_tiers(
 
     Buffered points are measured by processes of our own: a write or copy counts until it is synced, a read
     finds what was just written, and on a device there is another one of what the page cache has lost. Every
-    point is measured once, the smallest volumes first. Direct points follow for tiers on a device, by fio
+    point is measured once, the smallest volumes first; one that takes much longer than those foretell is
+    measured twice more, and the median counts. Direct points follow for tiers on a device, by fio
     where it is installed. Then buffered points are repeated while the budget lasts. A tier never loses more
     free space than :func:`~qosflow_airflow.measure.scratch.usable_bytes`, and nothing stays behind.
 
@@ -133,9 +138,10 @@ class _Session:
     ) -> None:
         """Measure those of the points that the time allows, or all of them ``always``."""
         timed = run or self._run_workers
-        rows = [self._time(point, timed) for point in points if always or self._affordable(point)]
+        rows = [self._settled(point, timed) for point in points if always or self._affordable(point)]
         if not rows:
             return
+        self.rows += rows
         left_out = len(points) - len(rows)
         self.progress(
             f"measure, {title}, {points[0].volume_bytes / MIB:g} MiB: {_summary(rows)}"
@@ -154,6 +160,24 @@ class _Session:
             except MeasurementError as error:
                 # For reference only: many network filesystems have no direct I/O.
                 self.progress(f"measure, direct: none for {tier}: {error}")
+
+    def _settled(self, point: Point, run: _Run) -> ProfileRow:
+        """Measure a point; the median of three times where the first one surprises and there is time."""
+        rows = [self._time(point, run)]
+        if rows[0].seconds > SURPRISING * self._foretold_s(point):
+            while len(rows) <= AGAIN and self._affordable(point):
+                rows.append(self._time(point, run))
+        return sorted(rows, key=lambda row: row.seconds)[(len(rows) - 1) // 2]
+
+    def _foretold_s(self, point: Point) -> float:
+        """Return the longest that a point should take, by smaller volumes of it; infinite without any."""
+        smaller = [
+            row.seconds * point.volume_bytes / row.point.volume_bytes
+            for row in self.rows
+            if row.point.volume_bytes < point.volume_bytes
+            and replace(row.point, volume_bytes=point.volume_bytes) == point
+        ]
+        return max(smaller, default=math.inf)
 
     def _affordable(self, point: Point) -> bool:
         if point.operation == "read" and not self._parts(point, 0)[0].path.exists():
@@ -200,9 +224,7 @@ class _Session:
             ) from error
         self.took_s[point] = time.monotonic() - started_s
         cached = point.operation == "read" and not (point.direct or point.cold)
-        row = ProfileRow(point, point.job_bytes * point.jobs, seconds, cached)
-        self.rows.append(row)
-        return row
+        return ProfileRow(point, point.job_bytes * point.jobs, seconds, cached)
 
     def _run_workers(self, point: Point) -> float:
         jobs = [self._parts(point, job) for job in range(point.jobs)]

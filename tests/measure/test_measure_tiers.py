@@ -207,6 +207,31 @@ def test_a_tier_that_cannot_be_written_is_said() -> None:
         measure_tiers({"disk": Path("/proc")})
 
 
+def test_a_point_that_was_disturbed_once_is_measured_again(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transfer of 1 MiB/s, but for one time; and a tier that really is slow with larger volumes."""
+    tried: list[Point] = []
+
+    def took_s(session: tiers._Session, point: Point) -> float:
+        tried.append(point)
+        slow = 10.0 if point.operation == "write" and point.volume_bytes == MIB else 1.0
+        disturbed = 7.0 if point.operation == "cp" and tried.count(point) == 1 and len(tried) > 20 else 1.0
+        return slow * disturbed * point.volume_bytes / MIB
+
+    monkeypatch.setattr(tiers._Session, "_run_workers", took_s)
+    monkeypatch.setattr(tiers._Session, "_affordable", lambda session, point: True)
+    monkeypatch.setattr(tiers, "REPEATS", 1)
+    rows = measure_tiers(folders, budget_s=20, jobs=(1,), volumes_bytes=SMALL, direct=False)
+    by_point = {row.point: row.seconds * MIB / row.volume_bytes for row in rows}
+    assert len(by_point) == len(rows)
+    large = {point: rate for point, rate in by_point.items() if point.volume_bytes == MIB}
+    assert {rate for point, rate in large.items() if point.operation == "cp"} == {1.0}
+    assert {rate for point, rate in large.items() if point.operation == "write"} == {10.0}
+    assert {tried.count(point) for point in large if point.operation in ("cp", "write")} == {3}
+    assert {tried.count(point) for point in large if point.operation == "read"} == {1}
+
+
 def test_workers_move_what_they_are_told(tmp_path: Path) -> None:
     one, other, copy = (tmp_path / name for name in ("one", "other", "copy"))
     with Workers(2) as workers:
