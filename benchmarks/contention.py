@@ -1,11 +1,14 @@
 """What counting waiting costs: makespans of a whole space, with and without what its work shares.
 
     python -m benchmarks.contention [--stages 5,7,9] [--answers 7,9,15] [--repeats 5] [--json FILE]
+    python -m benchmarks.contention --validation DIR
 
 The workflows are random, on one shared and two local tiers. Both ways evaluate the same layouts in the same
 run. A plain loop that follows one layout after the other stands beside them, on some of the layouts, and must
 find the same. Then whole answers at five node counts, by models that tell what work shares and by the same
 models without.
+
+With a folder of `qosflow validate`, its runs are held against its model with waiting and without instead.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import best_of, write_report
+from qosflow_airflow.core.concordance import concordance
 from qosflow_airflow.core.makespan import MakespanModel
 from qosflow_airflow.core.makespan_rules import COMPLETE
 from qosflow_airflow.core.model import Model, ScaleModel
 from qosflow_airflow.core.qos import QoSRequest
 from qosflow_airflow.core.recommend import recommend
+from qosflow_airflow.core.validation import validated
 from qosflow_airflow.core.workflow import Workflow
+from qosflow_airflow.validation import validation_runs
 from tests.support.instances import platform, random_demand, random_times, random_workflow
 from tests.support.plain_contention import plain_makespan_s
 
@@ -39,7 +45,11 @@ def main() -> None:
     parser.add_argument("--answers", default="7,9,15", help="stages of workflows that are asked about")
     parser.add_argument("--repeats", type=int, default=5, help="the fastest of so many counts")
     parser.add_argument("--json", type=Path, help="where to write (default: benchmarks/results/)")
+    parser.add_argument("--validation", type=Path, help="a folder that qosflow validate has written")
     options = parser.parse_args()
+    if options.validation is not None:
+        hold_against_runs(options.validation)
+        return
     rows = [compare(int(stages), options.repeats) for stages in options.stages.split(",")]
     for row in rows:
         print(
@@ -83,6 +93,25 @@ def compare(stages: int, repeats: int) -> dict[str, Any]:
         "ratio_to_alone": shared_s / alone_s,
         "ratio_of_plain": plain_s / len(some) / (shared_s / len(layouts)),
     }
+
+
+def hold_against_runs(folder: Path) -> None:
+    """Print how well makespans with waiting, and without, order and foretell the runs of a validation."""
+    model, runs = validation_runs(folder)
+    shared = model.makespans(model.nodes[0])
+    for name, makespans in (
+        ("with waiting", shared),
+        ("without", replace(shared, times=replace(shared.times, demand=None))),
+    ):
+        found = validated(makespans, runs)
+        predicted = np.array([one.predicted_s for one in found])
+        measured = np.array([one.measured_s for one in found])
+        errors = np.abs(predicted / measured - 1)
+        print(
+            f"{name}: concordance {concordance(predicted, measured):.3f}, error {np.median(errors):.1%} "
+            f"in the median and {np.quantile(errors, 0.9):.1%} at the worst tenth, "
+            f"of {len(found)} configurations"
+        )
 
 
 def answer(stages: int) -> dict[str, Any]:
