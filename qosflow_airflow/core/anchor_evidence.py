@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from qosflow_airflow.core.anchoring import Anchor
-from qosflow_airflow.core.estimate import MIB, busy_slots, io_query
+from qosflow_airflow.core.estimate import MIB, io_query
 from qosflow_airflow.core.observations import IOObservations
 from qosflow_airflow.core.profile import RateQuery, StorageProfile
 from qosflow_airflow.core.tiers import TierCatalog
@@ -80,7 +80,7 @@ def _of_run(
     volumes = TracedVolumes(workflow, IOObservations(run))
     found = []
     for stage in workflow.stages:
-        slots = busy_slots(catalog.node, stage, nodes)
+        slots = catalog.node.busy_slots(stage.tasks, nodes)
         for operation in OPERATIONS:
             query = io_query(volumes, catalog, stage, operation, tier, nodes)
             rows = run[(run["stage"] == stage.name) & (run["operation"] == operation)]

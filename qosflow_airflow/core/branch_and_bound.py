@@ -146,7 +146,6 @@ class Queue:
         self.boxes_bounded = 0
         self.gave_up_at: float | None = None
         self._model = model
-        self._space = model.space
         self._request = request
         self._scales = scales
         self._limits = [RequestBounds(model.catalog, each.makespans.times, request) for each in scales]
@@ -307,16 +306,14 @@ class Queue:
 
     def _descend(self, box: Box, found: Candidate) -> Candidate:
         """Change one stage at a time as long as that makes a configuration better."""
-        while (better := next(self._ranked(box.scale, neighbours(found.layout, box.tiers)), found)) < found:
-            found = better
+        while better := self._layouts(box.scale, neighbours(found.layout, box.tiers)).best(self._request, 1):
+            if not better[0] < found:
+                break
+            found = better[0]
         return found
 
     def _layouts(self, scale: int, layouts: Layouts) -> RankedLayouts:
         return self._scales[scale].ranked(self._model, layouts, self._effort)
-
-    def _ranked(self, scale: int, layouts: Layouts) -> Iterator[Candidate]:
-        """Yield those of some layouts that meet the request, best first."""
-        return self._layouts(scale, layouts).in_order(self._request)
 
     def _each(self, scale: int, layouts: Layouts) -> list[Candidate | None]:
         """Return each layout as a candidate, ``None`` where it does not meet the request."""

@@ -74,7 +74,7 @@ def share_of_slots(node: NodePool, nodes: int, tasks: int) -> float:
     """
     if node.slots is None:
         raise ValueError("the number of a node's slots is not known")
-    return min(nodes * node.tasks_at_once(-(-tasks // nodes)), tasks) / (nodes * node.slots)
+    return node.busy_slots(tasks, nodes) / (nodes * node.slots)
 
 
 def computing(node: NodePool, nodes: int, own: int, tasks: FloatArray) -> FloatArray:

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from qosflow_airflow.core.anchoring import Anchor, Rated, anchored
-from qosflow_airflow.core.chunk_times import COUNTS, ChunkTimes
+from qosflow_airflow.core.chunk_times import COUNTS, ChunkTimes, share_of_slots
 from qosflow_airflow.core.demand import Demand
 from qosflow_airflow.core.makespan_rules import COMPLETE, MakespanRules, edges_under
 from qosflow_airflow.core.profile import RateEstimate, RateQuery, StorageProfile
-from qosflow_airflow.core.tiers import NodePool, StorageTier, TierCatalog
+from qosflow_airflow.core.tiers import StorageTier, TierCatalog
 from qosflow_airflow.core.transfer import FloatArray, Provenance, StageTimes, TimeTable, blank_tables
 from qosflow_airflow.core.volumes import TracedVolumes
 from qosflow_airflow.core.workflow import FINAL_DATA, INITIAL_DATA, Edge, Stage, Workflow
@@ -67,11 +67,6 @@ def io_query(
     cold_bytes = min(volumes.first_read_bytes(stage.name), volume.volume_bytes) if cold else 0.0
     moved = (volume.access_bytes, volume.volume_bytes, cold_bytes, volume.file_bytes)
     return RateQuery(operation, name, name, nodes, at_once, *moved)
-
-
-def busy_slots(node: NodePool, stage: Stage, nodes: int) -> int:
-    """Return how many tasks of a stage run at once on ``nodes`` nodes."""
-    return min(nodes * node.tasks_at_once(stage.tasks_per_node(nodes)), stage.tasks)
 
 
 def with_volumes(times: StageTimes, workflow: Workflow, volumes: TracedVolumes) -> StageTimes:
@@ -169,16 +164,15 @@ class _Estimator:
         used = {operation: np.zeros((len(stages), len(tiers))) for operation in ("read", "write")}
         for (operation, s, t), share in self._used_up().items():
             used[operation][s, t] = share * self._share_of_nodes(stages[s], tiers[t])
-        slots = self.catalog.node.slots
-        busy = [busy_slots(self.catalog.node, stage, self.nodes) for stage in stages]
-        compute = np.array(busy) / (self.nodes * slots) if slots else np.zeros(len(stages))
+        node = self.catalog.node
+        filled = [share_of_slots(node, self.nodes, stage.tasks) if node.slots else 0.0 for stage in stages]
         nodes = np.array(
             [[self._share_of_nodes(self._copied_by(edge), tier) for tier in tiers] for edge in self.edges]
         ).reshape(len(self.edges), len(tiers))
         source, destination = ends_used_up(copy_s)
         return Demand(
             **used,
-            compute=compute,
+            compute=np.array(filled),
             source=source * nodes[:, :, None],
             destination=destination * nodes[:, None, :],
         )
@@ -218,7 +212,7 @@ class _Estimator:
 
     def _anchored(self, stage: Stage, query: RateQuery, time: _Time) -> _Time:
         seconds, provenance, tasks_per_node, log_sd = time
-        slot_bytes = query.volume_bytes / busy_slots(self.catalog.node, stage, self.nodes)
+        slot_bytes = query.volume_bytes / self.catalog.node.busy_slots(stage.tasks, self.nodes)
         rated = Rated(stage.name, query.operation, query.source, self.nodes, slot_bytes, seconds, log_sd)
         found = anchored(rated, self.anchors)
         if found is None:

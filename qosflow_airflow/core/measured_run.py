@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qosflow_airflow.core.makespan import MakespanModel
-from qosflow_airflow.core.transfer import StageTimes, TimeTable
+from qosflow_airflow.core.transfer import StageTimes
 from qosflow_airflow.core.workflow import Edge
 
 TERMS = ("volume", "rate", "compute", "schedule")
@@ -107,14 +107,14 @@ def _with_volumes(
 ) -> StageTimes:
     """Return the stage times with I/O in proportion to the bytes that were really moved."""
     times = makespans.times
-    read, write = _copied(times.read), _copied(times.write)
+    read, write = times.read.copied(), times.write.copied()
     for s, stage in enumerate(times.stages):
         parts = run.stages[stage]
         for table, name, moved in ((read, "read", parts.read_bytes), (write, "write", parts.write_bytes)):
             foreseen = foreseen_bytes.get((stage, name), 0.0)
             if foreseen > 0:
                 table.seconds[s, run.layout[s]] *= moved / foreseen
-    into, out = _copied(times.stage_in), _copied(times.stage_out)
+    into, out = times.stage_in.copied(), times.stage_out.copied()
     for e, edge in enumerate(times.edges):
         foreseen = 0.0 if times.edge_bytes is None else float(times.edge_bytes[e])
         if edge in run.copies and foreseen > 0:
@@ -129,11 +129,11 @@ def _with_io(makespans: MakespanModel, run: MeasuredRun) -> StageTimes:
     What was measured holds what was waited for; and so does then what stays as foreseen.
     """
     times = _as_paid(makespans, run.layout)
-    read, write = _copied(times.read), _copied(times.write)
+    read, write = times.read.copied(), times.write.copied()
     for s, stage in enumerate(times.stages):
         read.seconds[s, run.layout[s]] = run.stages[stage].read_s
         write.seconds[s, run.layout[s]] = run.stages[stage].write_s
-    into, out = _copied(times.stage_in), _copied(times.stage_out)
+    into, out = times.stage_in.copied(), times.stage_out.copied()
     for e, edge in enumerate(times.edges):
         left_s = run.copies[edge].seconds if edge in run.copies else 0.0
         # One copy is made, whatever the legs that the rules charge for it.
@@ -146,14 +146,14 @@ def _with_io(makespans: MakespanModel, run: MeasuredRun) -> StageTimes:
 def _as_paid(makespans: MakespanModel, layout: Sequence[int]) -> StageTimes:
     """Return the stage times with what a layout pays, waiting for its own other work included."""
     times, charges = makespans.times, makespans.charges(np.array([layout], dtype=np.int8))
-    read, write, compute = map(_copied, (times.read, times.write, times.compute))
+    read, write, compute = (table.copied() for table in (times.read, times.write, times.compute))
     stages = np.arange(len(times.stages))
     read.seconds[stages, list(layout)], write.seconds[stages, list(layout)] = (
         charges.read[0],
         charges.write[0],
     )
     compute.seconds[:] = charges.compute[0]
-    into, out = _copied(times.stage_in), _copied(times.stage_out)
+    into, out = times.stage_in.copied(), times.stage_out.copied()
     for e in range(len(times.edges)):
         for leg, tiers in charged(makespans, e, layout):
             paid, table = (charges.into, into) if leg == "in" else (charges.out_of, out)
@@ -162,7 +162,7 @@ def _as_paid(makespans: MakespanModel, layout: Sequence[int]) -> StageTimes:
 
 
 def _with_compute(times: StageTimes, run: MeasuredRun) -> StageTimes:
-    compute = _copied(times.compute)
+    compute = times.compute.copied()
     for s, stage in enumerate(times.stages):
         compute.seconds[s] = run.stages[stage].compute_s
     return replace(times, compute=compute)
@@ -174,7 +174,3 @@ def charged(makespans: MakespanModel, e: int, layout: Sequence[int]) -> list[tup
     edge = makespans.times.edges[e]
     source, destination = (layout[index[name]] if name in index else home for name in edge)
     return makespans.charged_legs(edge, int(source), int(destination))
-
-
-def _copied(table: TimeTable) -> TimeTable:
-    return replace(table, seconds=table.seconds.copy())

@@ -7,7 +7,6 @@ may come before them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -84,16 +83,6 @@ class RankedLayouts:
         """Find out what some of the layouts take that may come first."""
         rows, _ = self._rank(request, None)
         self._make_exact(rows[~self.exact[rows]][:LOOKED_AT])
-
-    def in_order(self, request: QoSRequest) -> Iterator[Candidate]:
-        """Yield all that meet ``request``, best first."""
-        at = 0
-        while (found := self.first(request, at)) is not None:
-            if found[1]:
-                yield found[0]
-                at += 1
-            else:
-                self.look_at_more(request)
 
     def known(self, request: QoSRequest) -> list[Candidate]:
         """Return those that meet ``request`` and whose makespan is exact, best first."""

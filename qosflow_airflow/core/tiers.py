@@ -53,6 +53,10 @@ class NodePool(NamedTuple):
         """Return how many of a node's tasks run at the same time."""
         return tasks_per_node if self.slots is None else min(tasks_per_node, self.slots)
 
+    def busy_slots(self, tasks: int, nodes: int) -> int:
+        """Return how many of a stage's tasks run at once on ``nodes`` nodes."""
+        return min(nodes * self.tasks_at_once(-(-tasks // nodes)), tasks)
+
 
 @frozen
 class TierCatalog:

@@ -71,6 +71,15 @@ class TimeTable:
         self.tasks_per_node[at] = tasks_per_node
         self.log_sd[at] = log_sd
 
+    def copied(self) -> TimeTable:
+        """Return a copy whose times, provenances and spreads can be changed."""
+        return replace(
+            self,
+            seconds=self.seconds.copy(),
+            provenance=self.provenance.copy(),
+            log_sd=self.log_sd.copy(),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON with ``null`` for NaN, the inverse of :meth:`from_json`."""
         return {

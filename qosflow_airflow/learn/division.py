@@ -126,7 +126,7 @@ class Division:
         return [(stage, tier, nodes) for stage in self.limits for tier in tiers for nodes in model.nodes]
 
     def _times(self, model: Model, times: StageTimes, numbers: Numbers) -> StageTimes:
-        read, write, compute = (_copied(table) for table in (times.read, times.write, times.compute))
+        read, write, compute = (table.copied() for table in (times.read, times.write, times.compute))
         demand = times.demand
         for name in self.limits:
             s = times.stages.index(name)
@@ -282,15 +282,6 @@ def _stretch(model: Model, cell: Cell) -> float:
     layouts = np.full((1, len(model.workflow.stages)), model.catalog.index[tier], dtype=np.int8)
     stretch = makespans.costs.stretch(layouts)
     return 1.0 if stretch is None else float(stretch.stages[0, s])
-
-
-def _copied(table: TimeTable) -> TimeTable:
-    return replace(
-        table,
-        seconds=table.seconds.copy(),
-        provenance=table.provenance.copy(),
-        log_sd=table.log_sd.copy(),
-    )
 
 
 def _unsure(table: TimeTable, s: int, doubt: FloatArray, changed: NDArray[np.bool_]) -> None:
